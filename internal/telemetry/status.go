@@ -1,0 +1,33 @@
+package telemetry
+
+// State is what the publisher says of itself.
+type State string
+
+// The states of a publisher. Offline is also its last will.
+const (
+	Online  State = "online"
+	Parked  State = "parked"
+	Offline State = "offline"
+)
+
+// Condition is something a person should know about: a code for machines, a
+// title and what to do for people.
+type Condition struct {
+	Code     string   `json:"code"`
+	Severity Severity `json:"severity"`
+	Title    string   `json:"-"`
+	Remedy   string   `json:"-"`
+}
+
+// Status is the retained status message.
+type Status struct {
+	Schema           int         `json:"schema"` // always 1
+	VehicleID        string      `json:"vehicle_id"`
+	State            State       `json:"state"`
+	T                string      `json:"t"` // FormatTime
+	Version          string      `json:"version"`
+	StreamID         string      `json:"stream_id"`
+	LastSeq          uint64      `json:"last_seq"`
+	OldestUnackedSeq uint64      `json:"oldest_unacked_seq,omitempty"` // of this stream; absent when all is acknowledged
+	Health           []Condition `json:"health"`
+}
