@@ -1,0 +1,68 @@
+package port
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Address says where a port is: "serial:///dev/ttyUSB0?baud=38400",
+// "tcp://192.168.0.10:35000" or "file:///var/log/drive.nmea".
+type Address struct {
+	Scheme string // serial, tcp or file
+	Path   string // of the device or file
+	Baud   int    // serial only; 0 when none is given
+	Host   string // host:port, tcp only
+}
+
+// String returns the address as a user writes it.
+func (a Address) String() string {
+	switch {
+	case a.Scheme == "tcp":
+		return "tcp://" + a.Host
+	case a.Baud != 0:
+		return fmt.Sprintf("%s://%s?baud=%d", a.Scheme, a.Path, a.Baud)
+	default:
+		return a.Scheme + "://" + a.Path
+	}
+}
+
+// Parse reads an address of one of the allowed schemes. Its errors name what is
+// allowed.
+func Parse(s string, schemes ...string) (Address, error) {
+	u, err := url.Parse(s)
+	if err != nil {
+		return Address{}, fmt.Errorf("%q is no address: %w", s, err)
+	}
+	if !slices.Contains(schemes, u.Scheme) {
+		allowed := strings.Join(schemes, "://, ") + "://"
+		if u.Scheme == "" {
+			return Address{}, fmt.Errorf("%q has no scheme; allowed: %s", s, allowed)
+		}
+		return Address{}, fmt.Errorf("unknown scheme %q in %q; allowed: %s", u.Scheme, s, allowed)
+	}
+	a := Address{Scheme: u.Scheme, Path: u.Path}
+	query := u.Query()
+	if u.Scheme == "serial" && query.Has("baud") {
+		a.Baud, err = strconv.Atoi(query.Get("baud"))
+		if err != nil || a.Baud < 300 || a.Baud > 4_000_000 {
+			return Address{}, fmt.Errorf("baud=%s in %q: allowed is a number from 300 to 4000000", query.Get("baud"), s)
+		}
+		query.Del("baud")
+	}
+	switch {
+	case len(query) > 0 || u.Fragment != "" || u.User != nil:
+		return Address{}, fmt.Errorf("%q: only serial:// takes an option, and that is ?baud=", s)
+	case u.Scheme == "tcp":
+		if _, p, err := net.SplitHostPort(u.Host); err != nil || p == "" || u.Hostname() == "" || u.Path != "" {
+			return Address{}, fmt.Errorf("%q: a TCP address is tcp://host:port", s)
+		}
+		a.Host = u.Host
+	case u.Host != "" || a.Path == "" || a.Path == "/":
+		return Address{}, fmt.Errorf("%q: a path starts with a third slash, as in %s:///dev/ttyUSB0", s, u.Scheme)
+	}
+	return a, nil
+}

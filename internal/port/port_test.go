@@ -1,0 +1,198 @@
+package port
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/creack/pty"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestParse(t *testing.T) {
+	for _, s := range []string{
+		"serial:///dev/ttyUSB0", "serial:///dev/ttyUSB0?baud=38400", "tcp://192.168.0.10:35000", "tcp://[::1]:1", "file:///a.nmea",
+	} {
+		if a, err := Parse(s, "serial", "tcp", "file"); err != nil || a.String() != s {
+			t.Errorf("Parse(%q) = %q, %v", s, a, err)
+		}
+	}
+}
+
+func TestParseRefuses(t *testing.T) {
+	for s, want := range map[string]string{
+		"usb:///dev/ttyUSB0":           `unknown scheme "usb" in "usb:///dev/ttyUSB0"; allowed: serial://, tcp://`,
+		"/dev/ttyUSB0":                 `has no scheme; allowed: serial://, tcp://`,
+		"serial://ttyUSB0":             "third slash",
+		"serial:///dev/x?baud=fast":    "allowed is a number from 300 to 4000000",
+		"serial:///dev/x?baud=-1":      "allowed is a number",
+		"serial:///dev/x?parity=even":  "only serial:// takes an option",
+		"tcp://192.168.0.10":           "tcp://host:port",
+		"tcp://:35000":                 "tcp://host:port",
+		"tcp://192.168.0.10:35000/obd": "tcp://host:port",
+		"tcp://h:1?baud=9600":          "only serial:// takes an option",
+		"file:///a.nmea":               "unknown scheme",
+		"serial://%zz":                 "is no address",
+	} {
+		if a, err := Parse(s, "serial", "tcp"); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Parse(%q) = %v, %v; want %q", s, a, err, want)
+		}
+	}
+}
+
+func fixedUptime() time.Duration { return 42 * time.Second }
+
+func TestSerial(t *testing.T) {
+	master, slave, err := pty.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer master.Close()
+	p, err := Open(t.Context(), Address{Scheme: "serial", Path: slave.Name()}, fixedUptime)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	slave.Close()
+	if err := p.SetBaud(9600); err != nil {
+		t.Error(err)
+	}
+	if _, err := master.WriteString("ELM"); err != nil {
+		t.Fatal(err)
+	}
+	if c := <-p.Chunks(); string(c.Data) != "ELM" || c.Arrived != 42*time.Second {
+		t.Errorf("chunk %q at %v", c.Data, c.Arrived)
+	}
+	if err := p.Write([]byte("ATZ\r"), time.Second); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 10)
+	if n, err := master.Read(buf); err != nil || string(buf[:n]) != "ATZ\r" {
+		t.Errorf("the device read %q, %v", buf[:n], err)
+	}
+	master.Close() // unplugged
+	if c, ok := <-p.Chunks(); ok {
+		t.Errorf("chunk %q after the device is gone", c.Data)
+	}
+	if p.Err() == nil || errors.Is(p.Err(), ErrClosed) {
+		t.Errorf("Err() = %v", p.Err())
+	}
+}
+
+// A device that takes no bytes must not hold its owner.
+func TestSerialWriteEnds(t *testing.T) {
+	master, slave, err := pty.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer master.Close()
+	defer slave.Close()
+	p, err := Open(t.Context(), Address{Scheme: "serial", Path: slave.Name()}, fixedUptime)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	err = p.Write(make([]byte, 1<<20), 200*time.Millisecond)
+	if err == nil || !strings.Contains(err.Error(), "not taken within 200ms") {
+		t.Errorf("Write = %v", err)
+	}
+	// goleak proves that the blocked write ended.
+}
+
+func TestTCPEndsWithPeer(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	p, err := Open(t.Context(), Address{Scheme: "tcp", Host: l.Addr().String()}, fixedUptime)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	c, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	if _, ok := <-p.Chunks(); ok || p.Err() != io.EOF {
+		t.Errorf("ok = %v, Err() = %v", ok, p.Err())
+	}
+}
+
+func TestFile(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "x.nmea")
+	want := strings.Repeat("$GPRMC,\r\n", 20000)
+	if err := os.WriteFile(name, []byte(want), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p, err := Open(t.Context(), Address{Scheme: "file", Path: name}, fixedUptime)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	var got strings.Builder
+	for c := range p.Chunks() {
+		got.Write(c.Data)
+	}
+	if got.String() != want || p.Err() != io.EOF {
+		t.Errorf("read %d of %d bytes, Err() = %v", got.Len(), len(want), p.Err())
+	}
+}
+
+func TestCloseFreesReader(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "x.nmea")
+	if err := os.WriteFile(name, make([]byte, 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p, err := Open(t.Context(), Address{Scheme: "file", Path: name}, fixedUptime)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestOpenErrors(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody := l.Addr().String()
+	l.Close()
+	for a, want := range map[Address]string{
+		{Scheme: "serial", Path: "/dev/ttyNONE"}: "open serial port /dev/ttyNONE: no such file or directory",
+		{Scheme: "tcp", Host: nobody}:            "connect to " + nobody + ": connect: connection refused",
+		{Scheme: "file", Path: "/none.nmea"}:     "open /none.nmea: no such file or directory",
+	} {
+		if p, err := Open(t.Context(), a, fixedUptime); err == nil || err.Error() != want {
+			t.Errorf("Open(%s) = %v, %v; want %q", a, p, err, want)
+		}
+	}
+}
+
+func TestFind(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"usb-u-blox_AG_u-blox_7-if00", "usb-FTDI_FT232R_A9-if00-port0", "usb-1a86_GNSS_receiver-if00"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := find(dir, true); len(got) != 2 {
+		t.Errorf("receivers: %v", got)
+	}
+	if got := find(dir, false); len(got) != 1 || !strings.Contains(got[0].Path, "FTDI") {
+		t.Errorf("adapters: %v", got)
+	}
+}
