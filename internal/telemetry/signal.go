@@ -48,6 +48,21 @@ type Formula struct {
 	Bool             bool // the masked integer is a yes or no
 }
 
+// Raw is the masked integer in data, which is Of bytes long.
+func (f *Formula) Raw(data []byte) uint64 {
+	var raw uint64
+	for _, b := range data[f.First : f.First+f.Width] {
+		raw = raw<<8 | uint64(b)
+	}
+	if f.Mask != 0 {
+		raw &= uint64(f.Mask)
+	}
+	return raw
+}
+
+// Number is the value that data, Of bytes long, stands for.
+func (f *Formula) Number(data []byte) float64 { return float64(f.Raw(data))*f.Scale + f.Offset }
+
 func percent() *Formula { return &Formula{Of: 1, Width: 1, Scale: 100.0 / 255} }
 
 func linear(width int, scale, offset float64) *Formula {
