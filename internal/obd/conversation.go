@@ -1,0 +1,155 @@
+package obd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"telemetryd/internal/port"
+)
+
+// wire is what the conversation needs of a port.
+type wire interface {
+	Chunks() <-chan port.Chunk
+	Err() error
+	Write(b []byte, timeout time.Duration) error
+	SetBaud(baud int) error
+}
+
+// errTimeout is a request whose prompt did not come.
+var errTimeout = errors.New("no prompt in time")
+
+const (
+	writeLimit = 2 * time.Second
+	// maxAnswer bounds what is kept of one answer; an adapter that sends more
+	// without a prompt is in a monitoring mode or is none.
+	maxAnswer = 64 << 10
+	// quiet is how long nothing may come before the line counts as silent.
+	quiet = 50 * time.Millisecond
+	// interruptLimit is how long an interrupted adapter may take to its prompt.
+	interruptLimit = 100 * time.Millisecond
+	identifyLimit  = time.Second
+)
+
+// conversation asks an adapter one thing at a time.
+type conversation struct {
+	wire     wire
+	counters *Counters
+}
+
+// reply is what came between a request and the prompt.
+type reply struct {
+	raw     []byte
+	arrived time.Duration // of the last byte that is no line end and no prompt
+}
+
+// send writes without waiting for an answer. Bytes that lie on the line from
+// before belong to no request; they are thrown away and counted.
+func (c *conversation) send(ctx context.Context, text string) error {
+	for {
+		select {
+		case chunk, ok := <-c.wire.Chunks():
+			if !ok {
+				return c.ended()
+			}
+			c.counters.stray(len(chunk.Data))
+			continue
+		case <-ctx.Done():
+			return ctx.Err()
+		default:
+		}
+		return c.wire.Write([]byte(text), writeLimit)
+	}
+}
+
+// ask sends a request and collects its answer up to the prompt. It returns
+// errTimeout when the prompt does not come within limit: the adapter has to be
+// brought back in step then.
+func (c *conversation) ask(ctx context.Context, request string, limit time.Duration) (reply, error) {
+	if err := c.send(ctx, request+"\r"); err != nil {
+		return reply{}, err
+	}
+	return c.collect(ctx, limit)
+}
+
+func (c *conversation) collect(ctx context.Context, limit time.Duration) (reply, error) {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	var r reply
+	for {
+		select {
+		case chunk, ok := <-c.wire.Chunks():
+			if !ok {
+				return r, c.ended()
+			}
+			for i, b := range chunk.Data {
+				if b == '>' {
+					c.counters.stray(len(chunk.Data) - i - 1)
+					return r, nil
+				}
+				if b > ' ' && b <= '~' {
+					r.arrived = chunk.Arrived
+				}
+			}
+			if r.raw = append(r.raw, chunk.Data...); len(r.raw) > maxAnswer {
+				return r, errTimeout
+			}
+		case <-timer.C:
+			return r, errTimeout
+		case <-ctx.Done():
+			return r, ctx.Err()
+		}
+	}
+}
+
+// ended tells why the port's bytes ended.
+func (c *conversation) ended() error { return &endedError{c.wire.Err()} }
+
+// endedError is a port that is gone.
+type endedError struct{ cause error }
+
+func (e *endedError) Error() string { return fmt.Sprintf("the connection ended: %v", e.cause) }
+func (e *endedError) Unwrap() error { return e.cause }
+
+// resync brings adapter and client back in step after a prompt was missed: one
+// character interrupts what the adapter does (never CR: alone it repeats the last
+// request), then ATI gives an answer that cannot be mistaken for a value.
+func (c *conversation) resync(ctx context.Context) error {
+	c.counters.resync()
+	if err := c.send(ctx, " "); err != nil {
+		return err
+	}
+	if _, err := c.collect(ctx, interruptLimit); err != nil && !errors.Is(err, errTimeout) {
+		return err
+	}
+	_, err := c.ask(ctx, "ATI", identifyLimit)
+	if err != nil {
+		return err
+	}
+	return c.drain(ctx)
+}
+
+// drain waits until the line is silent.
+func (c *conversation) drain(ctx context.Context) error {
+	timer := time.NewTimer(quiet)
+	defer timer.Stop()
+	deadline := time.Now().Add(identifyLimit)
+	for {
+		select {
+		case chunk, ok := <-c.wire.Chunks():
+			if !ok {
+				return c.ended()
+			}
+			c.counters.stray(len(chunk.Data))
+			if time.Now().After(deadline) {
+				return errTimeout
+			}
+			timer.Reset(quiet)
+		case <-timer.C:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
