@@ -21,6 +21,8 @@ type task struct {
 }
 
 const (
+	// toleratedSets in a row may fail before single requests are the rule.
+	toleratedSets = 2
 	// toleratedMisses in a row make a PID one that the car does not give, whatever
 	// its bitmap says.
 	toleratedMisses = 3
@@ -35,6 +37,8 @@ type schedule struct {
 	multi   bool          // this bus takes several PIDs in a request
 	spacing time.Duration // least time from one bus request to the next
 	free    time.Duration // when the next bus request may leave
+	// setsFailed counts sets in a row that gave nothing, since one gave something.
+	setsFailed int
 }
 
 // newSchedule plans tasks for rates in hertz by PID; math.Inf(1) means as often as
@@ -70,7 +74,7 @@ func period(rate float64) time.Duration {
 func (s *schedule) next(now time.Duration) (tasks []*task, at time.Duration) {
 	var lead *task
 	for _, t := range s.tasks {
-		if lead == nil || s.before(t, lead, now) {
+		if lead == nil || order(t, lead, now) < 0 {
 			lead = t
 		}
 	}
@@ -92,25 +96,23 @@ func (s *schedule) next(now time.Duration) (tasks []*task, at time.Duration) {
 			riders = append(riders, t)
 		}
 	}
-	slices.SortStableFunc(riders, func(a, b *task) int {
-		if s.before(a, b, at) {
-			return -1
-		}
-		return 1
-	})
+	slices.SortStableFunc(riders, func(a, b *task) int { return order(a, b, at) })
 	return append(tasks, riders[:min(len(riders), maxPIDs-1)]...), at
 }
 
-// before orders by lateness; what is not due yet comes by its due time.
-func (s *schedule) before(a, b *task, now time.Duration) bool {
+// order puts what is more late first; what is not due yet comes by its due time.
+func order(a, b *task, now time.Duration) int {
 	aDue, bDue := a.due <= now, b.due <= now
-	if aDue && bDue {
-		return a.lateness(now) > b.lateness(now)
+	switch {
+	case aDue && bDue:
+		return cmp.Compare(b.lateness(now), a.lateness(now))
+	case aDue != bDue && aDue:
+		return -1
+	case aDue != bDue:
+		return 1
+	default:
+		return cmp.Compare(a.due, b.due)
 	}
-	if aDue != bDue {
-		return aDue
-	}
-	return a.due < b.due
 }
 
 // fastest is the period that a task without one counts with.
@@ -122,6 +124,18 @@ func (t *task) lateness(now time.Duration) float64 {
 
 // sent notes that a bus request left at the time now.
 func (s *schedule) sent(now time.Duration) { s.free = max(s.free, now) + s.spacing }
+
+// suspect notes that a set of tasks gave nothing: one of them may refuse them all, so
+// each is asked alone until it has answered. When a set fails again after all of
+// its members answered alone, this car takes no sets.
+func (s *schedule) suspect(tasks []*task) {
+	if s.setsFailed++; s.setsFailed > toleratedSets {
+		s.multi = false
+	}
+	for _, t := range tasks {
+		t.alone = true
+	}
+}
 
 // done notes the outcome for a task of the request sent at the time now.
 func (t *task) done(now time.Duration, measured bool) {
