@@ -22,12 +22,13 @@ type session struct {
 
 // What a session can fail of; each is a state of its own to the user.
 var (
-	errSilent     = errors.New("nothing answers")
-	errNotELM     = errors.New("what answers is no ELM327")
-	errCarSilent  = errors.New("the car does not answer")
-	errRestarted  = errors.New("the adapter restarted")
-	errOutOfStep  = errors.New("the adapter cannot be brought back in step")
-	errLostPrompt = errors.New("the adapter gave no prompt")
+	errSilent        = errors.New("nothing answers")
+	errNotELM        = errors.New("what answers is no ELM327")
+	errCarSilent     = errors.New("the car does not answer")
+	errNothingWanted = errors.New("the car has none of the wanted signals")
+	errRestarted     = errors.New("the adapter restarted")
+	errOutOfStep     = errors.New("the adapter cannot be brought back in step")
+	errLostPrompt    = errors.New("the adapter gave no prompt")
 )
 
 const (

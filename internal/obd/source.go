@@ -162,6 +162,9 @@ func (r *reader) drive(ctx context.Context, s *session) error {
 		if err == nil {
 			err = r.read(ctx, s)
 		}
+		if errors.Is(err, errNothingWanted) {
+			continue
+		}
 		if !errors.Is(err, errCarSilent) {
 			return err
 		}
@@ -267,7 +270,7 @@ func (r *reader) nothingWanted(ctx context.Context) error {
 	if err := r.until(ctx, r.Uptime()+lastRetry); err != nil {
 		return err
 	}
-	return errCarSilent
+	return errNothingWanted
 }
 
 // ask polls one request of the plan and notes its outcome. A set that gave nothing
