@@ -5,6 +5,9 @@ import (
 	"strconv"
 )
 
+// maxOpen bounds the messages under way: more ECUs than any car has.
+const maxOpen = 16
+
 // canFrame reads one CAN frame with its header of idDigits hex digits and puts
 // multi-frame messages together, each ECU's by itself (ISO 15765-2).
 func (p *parser) canFrame(digits string, idDigits int, text string) {
@@ -35,6 +38,9 @@ func (p *parser) canFrame(digits string, idDigits int, text string) {
 		if want < 8 {
 			p.trouble(Garbage, text)
 			return
+		}
+		if len(p.open) >= maxOpen {
+			p.drop(p.open[0].ecu)
 		}
 		p.drop(ecu) // a first frame while another message is open: that one is lost
 		p.open = append(p.open, &assembly{ecu: ecu, data: append([]byte(nil), frame[2:]...), want: want, next: 1, text: text})

@@ -75,6 +75,10 @@ func New(c Config) *Recorder {
 	}
 }
 
+// Begin records the first event of the stream. It must be called before Run and
+// before any source delivers.
+func (r *Recorder) Begin(e telemetry.Event) { r.seal(e) }
+
 // Deliver takes a reading. It waits while too many wait already: a source then
 // reads more slowly, nothing grows.
 func (r *Recorder) Deliver(reading telemetry.Reading) {

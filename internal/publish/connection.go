@@ -1,0 +1,235 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+)
+
+const (
+	connectLimit = 15 * time.Second
+	// writeLimit is how long the network may take no bytes before the connection
+	// counts as lost; it is also how long paho may hold a publish back then.
+	writeLimit = 5 * time.Second
+	keepAlive  = 10 * time.Second
+	pingLimit  = 5 * time.Second
+
+	// window is how many messages may be without PUBACK; backlogWindow how many of
+	// them may be backlog.
+	window        = 100
+	backlogWindow = 50
+	// Bytes of backlog under way adapt to the link, so that what is sent next never
+	// waits longer than about slowAck.
+	leastBacklog = 4 << 10
+	mostBacklog  = 512 << 10
+	slowAck      = 500 * time.Millisecond
+)
+
+// connection is one MQTT connection from its CONNECT to its loss.
+type connection struct {
+	client mqtt.Client
+	lost   chan struct{} // closed at its loss
+	once   sync.Once
+	cause  error // why, set before lost closes
+}
+
+func (c *connection) lose(err error) {
+	c.once.Do(func() {
+		c.cause = err
+		close(c.lost)
+	})
+}
+
+func (c *connection) isLost() bool {
+	select {
+	case <-c.lost:
+		return true
+	default:
+		return false
+	}
+}
+
+// dial connects to one broker. The last will is on its way with the connection.
+func (p *publisher) dial(ctx context.Context, b Broker) (*connection, error) {
+	c := &connection{lost: make(chan struct{})}
+	o := mqtt.NewClientOptions().
+		AddBroker(b.String()).
+		SetClientID(p.ClientID).
+		SetUsername(p.Credentials.Username).
+		SetProtocolVersion(4). // MQTT 3.1.1
+		SetCleanSession(true).
+		SetAutoReconnect(false).
+		SetConnectRetry(false).
+		SetOrderMatters(false).
+		SetConnectTimeout(connectLimit).
+		SetWriteTimeout(writeLimit).
+		SetKeepAlive(keepAlive).
+		SetPingTimeout(pingLimit).
+		SetBinaryWill(p.topic(p.VehicleID, statusOf), p.statusMessage(offlineWill), 1, true).
+		SetConnectionLostHandler(func(_ mqtt.Client, err error) { c.lose(err) })
+	password, err := p.Credentials.password()
+	if err != nil {
+		return nil, err
+	}
+	o.SetPassword(password)
+	if b.secure() {
+		t, err := p.Credentials.tlsConfig(p.sessions)
+		if err != nil {
+			return nil, err
+		}
+		t.ServerName = b.url.Hostname()
+		o.SetTLSConfig(t)
+	}
+	c.client = mqtt.NewClient(o)
+	token := c.client.Connect()
+	select {
+	case <-token.Done():
+		if err := token.Error(); err != nil {
+			return nil, fmt.Errorf("connect to %s: %w", b, err)
+		}
+		return c, nil
+	case <-time.After(connectLimit):
+		err = errors.New("no answer in time")
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	go c.client.Disconnect(0) // waits for the attempt to end by its own limits
+	return nil, fmt.Errorf("connect to %s: %w", b, err)
+}
+
+// sent is a message under way.
+type sent struct {
+	parcel
+	token mqtt.Token
+	at    time.Time
+	bytes int
+}
+
+// sender sends on one connection. Its goroutine alone uses it.
+type sender struct {
+	*publisher
+	conn     *connection
+	underway []sent // in order of sending
+	backlog  int    // messages of backlog among them
+	bytes    int    // and their bytes
+	budget   int    // bytes of backlog that may be under way
+}
+
+// deliver sends until the connection is lost, or ctx has ended and what is live is
+// through. Publish can hold it for writeLimit at a loss: whoever waits for the loss
+// must not wait for deliver.
+func (p *publisher) deliver(ctx context.Context, c *connection) error {
+	s := &sender{publisher: p, conn: c, budget: leastBacklog}
+	p.lanes.connected()
+	s.status(online)
+	s.announceGaps()
+	upkeep := time.NewTicker(statusEvery)
+	defer upkeep.Stop()
+	health := p.HealthChanged
+	for !c.isLost() {
+		if err := s.fill(ctx.Err() == nil); err != nil {
+			return err
+		}
+		if ctx.Err() != nil && len(s.underway) == 0 {
+			return nil
+		}
+		var oldest <-chan struct{}
+		if len(s.underway) > 0 {
+			oldest = s.underway[0].token.Done()
+		}
+		var ended <-chan struct{}
+		if ctx.Err() == nil {
+			ended = ctx.Done()
+		}
+		select {
+		case <-oldest:
+			if err := s.settle(); err != nil {
+				return err
+			}
+		case <-p.Store.Changed():
+		case <-health:
+			s.status(online)
+		case <-upkeep.C:
+			s.status(online)
+			s.announceGaps()
+		case <-ended:
+		case <-c.lost:
+		}
+	}
+	return nil
+}
+
+// fill sends while the window has room.
+func (s *sender) fill(backlog bool) error {
+	for len(s.underway) < window {
+		room := backlog && s.backlog < backlogWindow && (s.bytes < s.budget || s.backlog == 0)
+		p, ok, err := s.lanes.next(room)
+		if err != nil {
+			s.Health.Set("buffer_read", unreadable(err))
+			return nil // asked again at the next change or tick
+		}
+		s.Health.Clear("buffer_read", "The buffer is read again")
+		if !ok {
+			return nil
+		}
+		if p.invalid != nil {
+			s.refuse(p)
+			continue
+		}
+		message := p.message.Message(p.record.StreamID, p.record.Seq)
+		if err := s.send(p, s.topic(p.message.VehicleID, p.lane), false, message); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// send hands a message to the client.
+func (s *sender) send(p parcel, topic string, retained bool, message []byte) error {
+	token := s.conn.client.Publish(topic, 1, retained, message)
+	if s.conn.isLost() {
+		return s.conn.cause
+	}
+	s.underway = append(s.underway, sent{p, token, time.Now(), len(message)})
+	if p.lane == backfill {
+		s.backlog++
+		s.bytes += len(message)
+	}
+	return nil
+}
+
+// settle takes the oldest message from the window. Its token is a success only
+// without an error: at a loss paho completes all of them, with one.
+func (s *sender) settle() error {
+	m := s.underway[0]
+	if err := m.token.Error(); err != nil {
+		s.conn.lose(fmt.Errorf("publish: %w", err))
+		return s.conn.cause
+	}
+	s.underway[0] = sent{}
+	s.underway = s.underway[1:]
+	if m.lsn != 0 {
+		s.lanes.acknowledged(m.lsn)
+		s.published(m.lane)
+	}
+	if m.lane == backfill {
+		s.backlog--
+		s.bytes -= m.bytes
+		if time.Since(m.at) > slowAck {
+			s.budget = max(s.budget/2, leastBacklog)
+		} else {
+			s.budget = min(s.budget+m.bytes, mostBacklog)
+		}
+	}
+	return nil
+}
+
+// status publishes what the publisher says of itself.
+func (s *sender) status(state state) {
+	// At a loss nobody needs it: the will is on its way.
+	_ = s.send(parcel{lane: statusOf}, s.topic(s.VehicleID, statusOf), true, s.statusMessage(state))
+}

@@ -1,0 +1,254 @@
+package publish
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"telemetryd/internal/spool"
+	"telemetryd/internal/telemetry"
+)
+
+// Health is where conditions are reported, and where they are read for the status
+// message.
+type Health interface {
+	Set(source string, c telemetry.Condition)
+	Clear(source, resolved string)
+	Conditions() []telemetry.Condition
+}
+
+// Config says what to publish, where to, and who publishes.
+type Config struct {
+	Brokers       []Broker // tried in turn
+	ClientID      string
+	Credentials   Credentials
+	TopicPrefix   string
+	VehicleID     string
+	StreamID      string
+	Version       string
+	Store         Store
+	Clock         *telemetry.Clock
+	Health        Health
+	HealthChanged <-chan struct{} // may be nil
+	Log           *slog.Logger
+	Counters      *Counters // may be nil
+}
+
+// Counters count acknowledged records by lane.
+type Counters struct{ Live, Events, Backfill atomic.Uint64 }
+
+const (
+	firstRetry = time.Second
+	lastRetry  = 60 * time.Second
+	// stable is how long a connection must have lasted for the next loss to be
+	// answered at once.
+	stable = 30 * time.Second
+	// statusEvery is how often the status is published though nothing changed.
+	statusEvery = 60 * time.Second
+	// farewell is how long a stop may wait for acknowledgements.
+	farewell = 1200 * time.Millisecond
+)
+
+type publisher struct {
+	Config
+	lanes    *lanes
+	sessions tls.ClientSessionCache
+}
+
+// Run publishes until ctx ends; it then sends what is live, says that it is offline
+// and returns within 2 s. While there is no connection the buffer fills.
+func Run(ctx context.Context, c Config) {
+	if c.Counters == nil {
+		c.Counters = new(Counters)
+	}
+	p := &publisher{Config: c, lanes: newLanes(c.Store, c.Clock), sessions: tls.NewLRUClientSessionCache(len(c.Brokers))}
+	retry := backoff.NewExponentialBackOff()
+	retry.InitialInterval, retry.MaxInterval = firstRetry, lastRetry
+	for at := 0; ctx.Err() == nil; {
+		broker := c.Brokers[at%len(c.Brokers)]
+		conn, err := p.dial(ctx, broker)
+		if err == nil {
+			c.Log.Info("connected", "broker", broker.String(), "client_id", c.ClientID)
+			c.Health.Clear("broker", "The broker is reached")
+			started := time.Now()
+			err = p.serve(ctx, conn)
+			if time.Since(started) > stable {
+				retry.Reset()
+			}
+		} else {
+			at++
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		c.Health.Set("broker", missing(broker, err))
+		if at%len(c.Brokers) == 0 || err == nil {
+			p.pause(ctx, retry.NextBackOff())
+		}
+	}
+}
+
+// pause waits, and follows the buffer meanwhile so that what is fresh stays known.
+func (p *publisher) pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	for {
+		select {
+		case <-p.Store.Changed():
+			if err := p.lanes.follow(); err != nil {
+				p.Health.Set("buffer_read", unreadable(err))
+			}
+		case <-timer.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// serve uses a connection until it is lost or ctx ends, and leaves it politely in
+// the latter case.
+func (p *publisher) serve(ctx context.Context, c *connection) error {
+	var sending sync.WaitGroup
+	delivered := make(chan error, 1)
+	sending.Go(func() {
+		err := p.deliver(ctx, c)
+		if err == nil && ctx.Err() != nil && !c.isLost() {
+			p.sayOffline(c)
+		}
+		delivered <- err
+	})
+	select {
+	case err := <-delivered:
+		c.lose(err)
+	case <-c.lost: // deliver may be held by paho for a while: it is left alone
+	case <-ctx.Done():
+		select {
+		case <-delivered:
+		case <-c.lost:
+		case <-time.After(farewell):
+		}
+		c.lose(errStopped)
+	}
+	c.client.Disconnect(0)
+	return c.cause
+}
+
+var errStopped = errors.New("stopped")
+
+// sayOffline replaces the retained status before a clean disconnect, for which no
+// will is sent.
+func (p *publisher) sayOffline(c *connection) {
+	token := c.client.Publish(p.topic(p.VehicleID, statusOf), 1, true, p.statusMessage(offline))
+	select {
+	case <-token.Done():
+	case <-c.lost:
+	case <-time.After(farewell):
+	}
+}
+
+func (p *publisher) topic(vehicleID string, l lane) string {
+	return p.TopicPrefix + "/" + vehicleID + "/" + string(l)
+}
+
+func (p *publisher) published(l lane) {
+	switch l {
+	case live:
+		p.Counters.Live.Add(1)
+	case event:
+		p.Counters.Events.Add(1)
+	case backfill:
+		p.Counters.Backfill.Add(1)
+	}
+}
+
+// state is what a status message says.
+type state int
+
+const (
+	online state = iota
+	offline
+	offlineWill // as the broker says it for us: what we knew when we connected
+)
+
+func (p *publisher) statusMessage(s state) []byte {
+	now, _ := p.Clock.Now()
+	stats := p.Store.Stats()
+	m := telemetry.Status{
+		Schema: 1, VehicleID: p.VehicleID, State: telemetry.Online, T: telemetry.FormatTime(now),
+		Version: p.Version, StreamID: p.StreamID,
+		LastSeq: stats.LastSeq, OldestUnackedSeq: stats.OldestUnackedSeq,
+		Health: p.Health.Conditions(),
+	}
+	if s != online {
+		m.State = telemetry.Offline
+	}
+	if s == offlineWill {
+		m.Health = []telemetry.Condition{}
+	}
+	b, err := json.Marshal(m)
+	if err != nil {
+		p.Log.Error("status left out", "error", err) // a mistake in this program
+	}
+	return b
+}
+
+// announceGaps turns what the buffer knows to be lost into events, and forgets it
+// once they are durable.
+func (p *publisher) announceGaps() {
+	gaps := p.Store.Gaps()
+	for i, g := range gaps {
+		if err := p.appendGap(telemetry.DataGap{StreamID: g.StreamID, FirstSeq: g.FirstSeq, LastSeq: g.LastSeq, Reason: g.Reason}); err == nil {
+			err = p.Store.ForgetGaps(gaps[i : i+1])
+			if err == nil {
+				continue
+			}
+		}
+		return // the buffer cannot write now; they are kept and announced later
+	}
+}
+
+func (p *publisher) appendGap(g telemetry.DataGap) error {
+	e := telemetry.Event{Type: "data_gap", Severity: telemetry.Warning, At: p.Clock.Uptime(), Data: g}
+	zero, quality := p.Clock.Zero()
+	r, err := e.Seal(p.VehicleID, p.Clock.BootID(), zero, quality)
+	if err != nil {
+		return err
+	}
+	payload, err := r.Marshal()
+	if err != nil {
+		return err
+	}
+	_, err = p.Store.Append(spool.Event, payload)
+	return err
+}
+
+// refuse names a record that cannot become a message as a gap, so that it does not
+// block the rest.
+func (p *publisher) refuse(bad parcel) {
+	p.Log.Error("a record of the buffer cannot be read", "stream_id", bad.record.StreamID, "seq", bad.record.Seq, "error", bad.invalid)
+	err := p.appendGap(telemetry.DataGap{StreamID: bad.record.StreamID, FirstSeq: bad.record.Seq, LastSeq: bad.record.Seq, Reason: "refused"})
+	if err == nil {
+		p.lanes.acknowledged(bad.lsn)
+	}
+}
+
+func missing(b Broker, err error) telemetry.Condition {
+	return telemetry.Condition{Code: "broker_missing", Severity: telemetry.Warning,
+		Title:  fmt.Sprintf("The broker is not reached: %v", err),
+		Remedy: fmt.Sprintf("is there a network, is %s right, are user and password? Data is kept and sent later", b)}
+}
+
+func unreadable(err error) telemetry.Condition {
+	return telemetry.Condition{Code: "buffer_unreadable", Severity: telemetry.Warning,
+		Title:  fmt.Sprintf("The buffer cannot be read: %v", err),
+		Remedy: "check the card or disk that the state directory is on"}
+}
