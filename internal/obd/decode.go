@@ -68,15 +68,34 @@ var parameters = func() map[byte]*parameter {
 // isBitmap reports whether pid lists the supported PIDs among the next 32.
 func isBitmap(pid byte) bool { return pid%0x20 == 0 }
 
+// widths are the lengths in bytes of PIDs that give no signal, by SAE J1979: an
+// answer to several PIDs can be cut only when the length of each is known.
+var widths = func() map[byte]int {
+	m := map[byte]int{}
+	for w, pids := range map[int][][2]byte{ // first to last
+		1: {{0x12, 0x13}, {0x1D, 0x1E}, {0x2C, 0x2E}, {0x47, 0x4B}, {0x51, 0x52}, {0x5A, 0x5B}, {0x5F, 0x5F}},
+		2: {{0x02, 0x03}, {0x14, 0x1B}, {0x22, 0x23}, {0x32, 0x32}, {0x3C, 0x3F}, {0x4D, 0x4E}, {0x53, 0x59}, {0x5D, 0x5D}},
+		4: {{0x24, 0x2B}, {0x34, 0x3B}, {0x41, 0x41}, {0x4F, 0x50}},
+		5: {{0x64, 0x64}},
+	} {
+		for _, span := range pids {
+			for pid := int(span[0]); pid <= int(span[1]); pid++ {
+				m[byte(pid)] = w
+			}
+		}
+	}
+	for pid := 0; pid < 0x100; pid += 0x20 {
+		m[byte(pid)] = 4
+	}
+	return m
+}()
+
 // width returns the length of a PID's data in bytes; 0 when it is not known.
 func width(pid byte) int {
-	if isBitmap(pid) {
-		return 4
-	}
 	if p := parameters[pid]; p != nil {
 		return p.width
 	}
-	return 0
+	return widths[pid]
 }
 
 // item is the data of one PID within a message.
@@ -101,7 +120,7 @@ func split(data []byte, allowed []byte) ([]item, error) {
 		w := width(pid)
 		switch {
 		case w == 0:
-			return nil, fmt.Errorf("PID %02X is not in the signal table", pid)
+			return nil, fmt.Errorf("PID %02X has no known length", pid)
 		case allowed != nil && !slices.Contains(allowed, pid):
 			return nil, fmt.Errorf("PID %02X was not asked for", pid)
 		case len(rest) < 1+w:
@@ -120,7 +139,7 @@ func split(data []byte, allowed []byte) ([]item, error) {
 func measure(r *telemetry.Reading, it item, wanted func(name string) bool) error {
 	p := parameters[it.pid]
 	if p == nil {
-		return nil // a bitmap
+		return nil // gives no signal
 	}
 	var refused error
 	for _, s := range p.signals {

@@ -21,9 +21,10 @@ const (
 // Decode reads what an adapter sent, as recorded: lines ended by CR or LF, prompts,
 // echoes, headers on or off, spaces on or off. It calls reading for each answer that
 // holds values, without a time, and dropped for each line that gave none. Where
-// several ECUs answer, the engine's speaks. It ends with r, or with reading's error.
-func Decode(r io.Reader, reading func(telemetry.Reading) error, dropped func(reason, text string)) error {
-	d := &decoder{reading: reading, dropped: dropped}
+// several ECUs answer, the engine's speaks. It ends with r, or with the
+// first error of reading or dropped.
+func Decode(r io.Reader, reading func(telemetry.Reading) error, dropped func(reason, text string) error) error {
+	d := &decoder{reading: reading, report: dropped}
 	d.p = parser{answer: &d.a}
 	in := bufio.NewReader(r)
 	var line []byte
@@ -64,8 +65,15 @@ type decoder struct {
 	a       Answer
 	heard   []string // ECUs of the engine that have spoken
 	reading func(telemetry.Reading) error
-	dropped func(reason, text string)
+	report  func(reason, text string) error
+	failed  error // of report
 	volts   []float64
+}
+
+func (d *decoder) dropped(reason, text string) {
+	if d.failed == nil {
+		d.failed = d.report(reason, text)
+	}
 }
 
 // line takes one line; what is no answer of a car is recognised first.
@@ -102,7 +110,9 @@ func (d *decoder) flush() error {
 	}
 	ecus := slices.Clone(d.heard)
 	for _, m := range d.a.Messages {
-		ecus = append(ecus, m.ECU)
+		if m.ECU != "" {
+			ecus = append(ecus, m.ECU)
+		}
 		if slices.Contains(engines, m.ECU) && !slices.Contains(d.heard, m.ECU) {
 			d.heard = append(d.heard, m.ECU)
 		}
@@ -110,7 +120,7 @@ func (d *decoder) flush() error {
 	var readings []telemetry.Reading
 	for _, m := range d.a.Messages {
 		text := fmt.Sprintf("%s %X", m.ECU, m.Data)
-		if !slices.Contains(engines, m.ECU) && m.ECU != speaker(ecus) {
+		if m.ECU != "" && !slices.Contains(engines, m.ECU) && m.ECU != speaker(ecus) {
 			d.dropped("not the engine's ECU", text)
 			continue
 		}
@@ -142,6 +152,9 @@ func (d *decoder) flush() error {
 		}
 	}
 	d.a, d.volts = Answer{}, nil
+	if d.failed != nil {
+		return d.failed
+	}
 	for _, r := range readings {
 		if err := d.reading(r); err != nil {
 			return err
