@@ -8,6 +8,7 @@ package status
 
 import (
 	"cmp"
+	"context"
 	"log/slog"
 	"slices"
 	"sync"
@@ -50,7 +51,7 @@ func (h *Health) Set(source string, c telemetry.Condition) {
 	if c.Severity == telemetry.Info {
 		level = slog.LevelInfo
 	}
-	h.log.Log(nil, level, c.Title, "source", source, "code", c.Code, "remedy", c.Remedy) //nolint:staticcheck // no context to hand on
+	h.log.Log(context.Background(), level, c.Title, "source", source, "code", c.Code, "remedy", c.Remedy)
 	h.notify()
 }
 

@@ -1,0 +1,53 @@
+# make help tells what there is.
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo 0.0.0-dev)
+COMMIT  ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+BUILT   ?= $(shell git log -1 --format=%cI 2>/dev/null)
+LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.built=$(BUILT)
+FUZZTIME ?= 5s
+
+# Debian packages that the tests need, each with a file by which it is known.
+PACKAGES := mosquitto mosquitto-clients
+
+.PHONY: help run test deps build lint fuzz clean
+
+help: ## Tell what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: build ## Run the demo: virtual vehicle, embedded broker, samples as they arrive (needs Go only)
+	@bin/telemetryd demo
+
+test: deps ## Run every test with the race detector; installs what the tests need
+	go vet ./...
+	go test -race -timeout 8m ./...
+	$(MAKE) --no-print-directory fuzz
+
+# RUNLEVEL=1 keeps packages from starting their services.
+deps: ## Install the Debian packages that the tests need (does nothing when they are there)
+	@missing=""; for p in $(PACKAGES); do \
+		dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'install ok installed' || missing="$$missing $$p"; done; \
+	[ -z "$$missing" ] && exit 0; \
+	sudo=""; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	echo "installing:$$missing"; \
+	$$sudo apt-get update -q && \
+	$$sudo env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -q -y --no-install-recommends $$missing
+
+build: ## Build bin/telemetryd for this machine (GOOS, GOARCH, GOARM for another)
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/telemetryd ./cmd/telemetryd
+
+lint: ## Check formatting, vet, go fix and staticcheck
+	@files=$$(gofmt -l .); [ -z "$$files" ] || { echo "gofmt: $$files"; exit 1; }
+	go vet ./...
+	@changes=$$(go fix -diff ./... 2>&1); [ -z "$$changes" ] || { echo "$$changes"; exit 1; }
+	go tool -modfile=tools/go.mod staticcheck ./...
+
+fuzz: ## Run each fuzz target for FUZZTIME (5s)
+	@go list -f '{{$$p := .ImportPath}}{{range .TestGoFiles}}{{$$p}} {{$$.Dir}}/{{.}}{{"\n"}}{{end}}' ./... | while read pkg file; do \
+		[ -n "$$file" ] || continue; \
+		for target in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$file); do \
+			echo "fuzz $$pkg $$target"; \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+		done; done
+
+clean: ## Remove what was built
+	rm -rf bin

@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+	broker "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/listeners"
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"telemetryd/internal/port"
+	"telemetryd/internal/publish"
+	"telemetryd/sim"
+)
+
+type demoCommand struct {
+	VehicleID string  `default:"demo" help:"Topic segment that names the vehicle."`
+	Broker    string  `placeholder:"URL" help:"A real broker in place of the embedded one."`
+	Seed      uint64  `default:"1" help:"Chooses the drive."`
+	Speedup   float64 `default:"1" help:"Drive time per real time."`
+}
+
+// demoInterval is the batch interval of the demo: a viewer waits for the first batch.
+const demoInterval = time.Second
+
+// Run shows the whole product without hardware: everything but the vehicle and the
+// broker is what runs in a car, and what is shown comes from the broker.
+func (c *demoCommand) Run(ctx context.Context, s streams) error {
+	if !idPattern.MatchString(c.VehicleID) {
+		return &usageError{fmt.Errorf("--vehicle-id: %q is not allowed; allowed: 1 to 64 of A-Z a-z 0-9 . _ -", c.VehicleID)}
+	}
+	state, err := os.MkdirTemp("", "telemetryd-demo-")
+	if err != nil {
+		return fmt.Errorf("make a state directory for the demo: %w", err)
+	}
+	defer os.RemoveAll(state)
+
+	address := c.Broker
+	if address == "" {
+		embedded, err := startBroker()
+		if err != nil {
+			return err
+		}
+		defer embedded.Close()
+		address = "mqtt://" + embedded.address
+	}
+	target, err := publish.ParseBroker(address)
+	if err != nil {
+		return &usageError{fmt.Errorf("--broker: %w", err)}
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	vehicle, err := sim.Start(ctx, sim.Config{
+		Seed: c.Seed, Speedup: c.Speedup,
+		OBD: sim.OBDConfig{Listen: "pty", Baud: 38400},
+		GPS: sim.GPSConfig{Listen: "pty", Baud: 9600},
+	})
+	if err != nil {
+		return fmt.Errorf("start the virtual vehicle: %w", err)
+	}
+	defer vehicle.Close()
+	o, err := demoOptions(c, vehicle, target, state)
+	if err != nil {
+		return err
+	}
+
+	fmt.Fprintf(s.out, "virtual vehicle   OBD %s   GPS %s\n", vehicle.OBDAddress(), vehicle.GPSAddress())
+	fmt.Fprintf(s.out, "broker            %s\n", target)
+	fmt.Fprintf(s.out, "watch from outside:\n  %s\n\n", watchLine(target.String(), c.VehicleID))
+
+	view := newView(s.out)
+	log := slog.New(slog.NewTextHandler(view, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	var product sync.WaitGroup
+	served := make(chan error, 1)
+	product.Go(func() { served <- serve(ctx, o, log) })
+	err = c.watch(ctx, target, view, served)
+	stop()
+	product.Wait()
+	return err
+}
+
+func demoOptions(c *demoCommand, v *sim.Vehicle, target publish.Broker, state string) (options, error) {
+	o := options{
+		vehicleID: c.VehicleID, clientID: "telemetryd-" + c.VehicleID, brokers: []publish.Broker{target},
+		topicPrefix: "vehicles", stateDir: state, bufferSize: 64 << 20, batchInterval: demoInterval, maxRequests: 20,
+	}
+	for _, part := range []struct {
+		address string
+		source  *source
+	}{{v.OBDAddress(), &o.obd}, {v.GPSAddress(), &o.gps}} {
+		a, err := port.Parse(part.address, "serial")
+		if err != nil {
+			return o, fmt.Errorf("address of the virtual vehicle: %w", err)
+		}
+		part.source.address = &a
+	}
+	return o, nil
+}
+
+// watch shows what arrives from the broker until ctx or the product ends.
+func (c *demoCommand) watch(ctx context.Context, target publish.Broker, v *view, served <-chan error) error {
+	arrived := make(chan mqtt.Message, 64)
+	o := mqtt.NewClientOptions().AddBroker(target.String()).SetClientID("telemetryd-demo-view").SetConnectRetry(true).SetConnectRetryInterval(time.Second)
+	o.SetOnConnectHandler(func(client mqtt.Client) {
+		client.Subscribe("vehicles/"+c.VehicleID+"/#", 1, func(_ mqtt.Client, m mqtt.Message) {
+			select {
+			case arrived <- m:
+			case <-ctx.Done():
+			}
+		})
+	})
+	client := mqtt.NewClient(o)
+	client.Connect()
+	defer client.Disconnect(100)
+	for {
+		select {
+		case m := <-arrived:
+			v.message(m.Topic(), m.Payload())
+		case err := <-served:
+			if err == nil && ctx.Err() == nil {
+				err = errors.New("the daemon ended")
+			}
+			return err
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// watchLine is what to type to see the same from outside.
+func watchLine(brokerURL, vehicleID string) string {
+	u, err := url.Parse(brokerURL)
+	if err != nil {
+		return ""
+	}
+	line := "mosquitto_sub"
+	if u.Hostname() != "127.0.0.1" && u.Hostname() != "localhost" {
+		line += " -h " + u.Hostname()
+	}
+	return fmt.Sprintf("%s -p %s -t 'vehicles/%s/#' -v", line, u.Port(), vehicleID)
+}
+
+// demoBroker is an MQTT broker inside this process, on loopback only.
+type demoBroker struct {
+	*broker.Server
+	address string
+}
+
+func startBroker() (*demoBroker, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("open a port for the embedded broker: %w", err)
+	}
+	server := broker.New(&broker.Options{Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	if err := server.AddHook(new(allowAll), nil); err != nil {
+		return nil, fmt.Errorf("set up the embedded broker: %w", err)
+	}
+	if err := server.AddListener(listeners.NewNet("demo", l)); err != nil {
+		return nil, fmt.Errorf("set up the embedded broker: %w", err)
+	}
+	if err := server.Serve(); err != nil {
+		return nil, fmt.Errorf("start the embedded broker: %w", err)
+	}
+	return &demoBroker{server, strings.TrimSpace(l.Addr().String())}, nil
+}
+
+// allowAll lets every client do everything: the broker listens on loopback only.
+type allowAll struct{ broker.HookBase }
+
+// Provides implements broker.Hook.
+func (*allowAll) Provides(b byte) bool {
+	return b == broker.OnConnectAuthenticate || b == broker.OnACLCheck
+}
+
+// OnConnectAuthenticate implements broker.Hook.
+func (*allowAll) OnConnectAuthenticate(*broker.Client, packets.Packet) bool { return true }
+
+// OnACLCheck implements broker.Hook.
+func (*allowAll) OnACLCheck(*broker.Client, string, bool) bool { return true }

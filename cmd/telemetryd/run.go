@@ -1,0 +1,195 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"github.com/oklog/ulid/v2"
+	"golang.org/x/sys/unix"
+
+	"telemetryd/internal/gps"
+	"telemetryd/internal/obd"
+	"telemetryd/internal/port"
+	"telemetryd/internal/publish"
+	"telemetryd/internal/recorder"
+	"telemetryd/internal/spool"
+	"telemetryd/internal/status"
+	"telemetryd/internal/telemetry"
+)
+
+type runCommand struct {
+	settings
+}
+
+// Run is the daemon.
+func (c *runCommand) Run(ctx context.Context, command *kong.Context, s streams) error {
+	if err := c.load(command); err != nil {
+		return &usageError{err}
+	}
+	o, err := c.judge()
+	if err != nil {
+		return &usageError{err}
+	}
+	return serve(ctx, o, newLog(o, s.err))
+}
+
+func newLog(o options, w io.Writer) *slog.Logger {
+	h := &slog.HandlerOptions{Level: o.logLevel}
+	if o.logJSON {
+		return slog.New(slog.NewJSONHandler(w, h))
+	}
+	return slog.New(slog.NewTextHandler(w, h))
+}
+
+const (
+	// spoolRetry is how often a buffer that cannot be opened is tried again.
+	spoolRetry = 5 * time.Second
+	// sourcesLimit is how long the sources may take to end at a stop.
+	sourcesLimit = 500 * time.Millisecond
+)
+
+// serve is the picture in docs/architecture.md: sources deliver readings to the
+// recorder, which fills the buffer, which the publisher empties. It ends in that
+// order, so that what was read is durable and on its way.
+func serve(ctx context.Context, o options, log *slog.Logger) error {
+	streamID := ulid.Make().String()
+	clock := telemetry.NewClock(bootID(), uptime, systemTime)
+	health := status.NewHealth(log)
+	log.Info("telemetryd starts", "version", version, "vehicle_id", o.vehicleID, "stream_id", streamID, "state_dir", o.stateDir)
+
+	buffer, err := openBuffer(ctx, o, streamID, health, log)
+	if err != nil || buffer == nil {
+		return err
+	}
+	rec := recorder.New(recorder.Config{VehicleID: o.vehicleID, Clock: clock, Store: buffer, Interval: o.batchInterval, Health: health, Log: log})
+	rec.Begin(streamStart(buffer, clock))
+
+	sources, stopSources := context.WithCancel(context.WithoutCancel(ctx))
+	recording, stopRecording := context.WithCancel(context.WithoutCancel(ctx))
+	publishing, stopPublishing := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopSources()
+	defer stopRecording()
+	defer stopPublishing()
+	var reading, writing, sending sync.WaitGroup
+	sending.Go(func() {
+		publish.Run(publishing, publish.Config{
+			Brokers: o.brokers, ClientID: o.clientID, Credentials: o.credentials, TopicPrefix: o.topicPrefix,
+			VehicleID: o.vehicleID, StreamID: streamID, Version: version,
+			Store: buffer, Clock: clock, Health: health, HealthChanged: health.Changed(), Log: log,
+		})
+	})
+	writing.Go(func() { rec.Run(recording) })
+	if !o.obd.off {
+		reading.Go(func() {
+			obd.Run(sources, obd.Config{
+				Address: o.obd.address, Find: port.FindAdapters, Rates: o.rates, MaxRequests: o.maxRequests,
+				Uptime: uptime, Deliver: rec.Deliver, Health: health, Log: log,
+			})
+		})
+	}
+	if !o.gps.off {
+		reading.Go(func() {
+			_ = gps.Run(sources, gps.Config{
+				Address: o.gps.address, Find: port.FindReceivers, BuildDate: buildDate(),
+				Uptime: uptime, Deliver: rec.Deliver, Health: health, Log: log,
+			})
+		})
+	}
+
+	<-ctx.Done()
+	log.Info("telemetryd stops")
+	stopSources()
+	awaitUpTo(sourcesLimit, &reading)
+	stopRecording()
+	writing.Wait()
+	stopPublishing()
+	sending.Wait()
+	return buffer.Close()
+}
+
+// awaitUpTo waits for a group, but not longer than limit: a device that hangs must
+// not keep the open batch from being written.
+func awaitUpTo(limit time.Duration, group *sync.WaitGroup) {
+	done := make(chan struct{})
+	go func() {
+		group.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(limit):
+	}
+}
+
+// openBuffer opens the buffer. What a person has to mend at once is an error; a disk
+// that fails is waited for. It returns nothing when ctx ends first.
+func openBuffer(ctx context.Context, o options, streamID string, health *status.Health, log *slog.Logger) (*spool.Spool, error) {
+	for {
+		b, err := spool.Open(o.stateDir, spool.Options{StreamID: streamID, MaxBytes: o.bufferSize, Log: log})
+		if err == nil {
+			health.Clear("buffer", "The buffer can be opened")
+			return b, nil
+		}
+		if locked, ok := errors.AsType[*spool.LockedError](err); ok {
+			return nil, fmt.Errorf("another telemetryd (process %d) uses the state directory %s: stop it, or give this one a --state-dir of its own", locked.PID, o.stateDir)
+		}
+		if _, ok := errors.AsType[*spool.FormatError](err); ok {
+			return nil, err
+		}
+		if errors.Is(err, fs.ErrPermission) {
+			return nil, fmt.Errorf("no permission for the state directory %s: %w; give it to this user, or name another with --state-dir", o.stateDir, err)
+		}
+		health.Set("buffer", telemetry.Condition{Code: "buffer_failing", Severity: telemetry.Warning,
+			Title: fmt.Sprintf("The buffer cannot be opened: %v", err), Remedy: "is the disk mounted, writable and not full? It is tried again"})
+		select {
+		case <-time.After(spoolRetry):
+		case <-ctx.Done():
+			return nil, nil
+		}
+	}
+}
+
+func streamStart(b *spool.Spool, c *telemetry.Clock) telemetry.Event {
+	var data telemetry.StreamStart
+	if id, last, ok := b.Previous(); ok {
+		data = telemetry.StreamStart{PreviousStreamID: id, PreviousLastSeq: last}
+	}
+	return telemetry.Event{Type: "stream_start", Severity: telemetry.Info, At: c.Uptime(), Data: data}
+}
+
+// uptime is the time since boot, suspended time included.
+func uptime() time.Duration {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+		panic(fmt.Sprintf("CLOCK_BOOTTIME: %v", err)) // every Linux since 2.6.39 has it
+	}
+	return time.Duration(ts.Nano())
+}
+
+// systemTime is the system's clock and whether NTP or PTP keeps it (adjtimex(2)).
+func systemTime() (time.Time, bool) {
+	var t unix.Timex
+	state, err := unix.Adjtimex(&t)
+	synced := err == nil && state != unix.TIME_ERROR && t.Status&unix.STA_UNSYNC == 0
+	return time.Now(), synced
+}
+
+// bootID is the kernel's name for this boot. Where a sandbox hides it, a start of the
+// daemon counts as a boot.
+func bootID() string {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if id := strings.TrimSpace(string(b)); err == nil && id != "" {
+		return id
+	}
+	return strings.ToLower(rand.Text())
+}

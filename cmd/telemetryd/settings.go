@@ -1,0 +1,279 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"telemetryd/internal/port"
+	"telemetryd/internal/publish"
+	"telemetryd/internal/telemetry"
+)
+
+const envPrefix = "TELEMETRYD"
+
+// settings are the daemon's settings as they were written: texts, so that a value is
+// judged in one place wherever it came from. The contract's table tells them.
+type settings struct {
+	ConfigFile    string            `name:"config" placeholder:"FILE" help:"YAML file; its keys are named as the flags, with _ for -."`
+	VehicleID     string            `placeholder:"ID" help:"Topic segment that names the vehicle; required."`
+	Broker        []string          `placeholder:"URL" help:"mqtt://, mqtts://, ws:// or wss://; repeat for fail-over. Default mqtt://127.0.0.1:1883."`
+	ClientID      string            `placeholder:"ID" help:"MQTT client id. Default telemetryd-<vehicle-id>."`
+	OBD           string            `name:"obd" placeholder:"ADDRESS" help:"auto, off, serial:///dev/ttyUSB0?baud=38400 (baud is probed when left out) or tcp://host:port. Default auto."`
+	GPS           string            `name:"gps" placeholder:"ADDRESS" help:"auto, off, serial:///dev/ttyACM0?baud=9600, tcp://host:port or file:///x.nmea. Default auto."`
+	Signals       string            `placeholder:"NAME=RATE,..." help:"What to read of the car and how often: hertz, or max. Default: what the car has, at 5, 1 or 0.1 Hz."`
+	MaxRequests   string            `name:"obd-max-requests" placeholder:"N" help:"Ceiling of requests on the car's bus per second, 0 for none. Default 20."`
+	BatchInterval string            `placeholder:"DURATION" help:"A batch is closed after this long, or at 64 KiB. Default 5s."`
+	TopicPrefix   string            `placeholder:"PREFIX" help:"First segment of the topics. Default vehicles."`
+	StateDir      string            `placeholder:"DIR" help:"Buffer and identity. Default $$STATE_DIRECTORY, else ~/.local/state/telemetryd."`
+	BufferSize    string            `placeholder:"SIZE" help:"Bound of the buffer, as 256MB or 1GiB. Default 256MB."`
+	Username      string            `placeholder:"NAME" help:"User at the broker."`
+	PasswordFile  string            `placeholder:"FILE" help:"File that holds the password at the broker."`
+	CAFile        string            `name:"ca-file" placeholder:"FILE" help:"CA certificates that sign the broker's, PEM. Default: the system's."`
+	CertFile      string            `placeholder:"FILE" help:"Our certificate for the broker, PEM."`
+	KeyFile       string            `placeholder:"FILE" help:"Its key, PEM."`
+	LogLevel      string            `placeholder:"LEVEL" help:"debug, info, warn or error. Default info."`
+	LogFormat     string            `placeholder:"FORMAT" help:"text or json, to standard error. Default text."`
+	origin        map[string]string // by flag name: where its value came from
+}
+
+// options are the settings after they were judged.
+type options struct {
+	vehicleID     string
+	brokers       []publish.Broker
+	clientID      string
+	obd, gps      source
+	rates         map[string]float64
+	maxRequests   float64
+	batchInterval time.Duration
+	topicPrefix   string
+	stateDir      string
+	bufferSize    int64
+	credentials   publish.Credentials
+	logLevel      slog.Level
+	logJSON       bool
+}
+
+// source is where readings come from.
+type source struct {
+	off     bool
+	address *port.Address // nil: found by itself
+}
+
+// load completes the settings with the file and notes where each came from.
+func (s *settings) load(command *kong.Context) error {
+	s.origin = map[string]string{}
+	flags := map[string]*kong.Flag{}
+	for _, f := range command.Flags() {
+		flags[f.Name] = f
+		for _, env := range f.Envs {
+			if _, ok := os.LookupEnv(env); ok {
+				s.origin[f.Name] = env
+			}
+		}
+	}
+	for _, p := range command.Path {
+		if p.Flag != nil && !p.Resolved {
+			s.origin[p.Flag.Name] = "--" + p.Flag.Name
+		}
+	}
+	if s.ConfigFile == "" {
+		return nil
+	}
+	file, err := readFile(s.ConfigFile, s.targets())
+	if err != nil {
+		return err
+	}
+	for name, v := range file {
+		if s.origin[name] != "" {
+			continue // flag and environment come first
+		}
+		s.origin[name] = v.where
+		switch target := s.targets()[name].(type) {
+		case *string:
+			*target = strings.Join(v.texts, ",")
+		case *[]string:
+			*target = v.texts
+		}
+	}
+	return nil
+}
+
+// targets are the settings a file may hold, by flag name.
+func (s *settings) targets() map[string]any {
+	return map[string]any{
+		"vehicle-id": &s.VehicleID, "broker": &s.Broker, "client-id": &s.ClientID, "obd": &s.OBD, "gps": &s.GPS,
+		"signals": &s.Signals, "obd-max-requests": &s.MaxRequests, "batch-interval": &s.BatchInterval,
+		"topic-prefix": &s.TopicPrefix, "state-dir": &s.StateDir, "buffer-size": &s.BufferSize,
+		"username": &s.Username, "password-file": &s.PasswordFile, "ca-file": &s.CAFile, "cert-file": &s.CertFile,
+		"key-file": &s.KeyFile, "log-level": &s.LogLevel, "log-format": &s.LogFormat,
+	}
+}
+
+var (
+	idPattern     = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+	prefixPattern = regexp.MustCompile(`^[^/#+$\x00][^#+\x00]{0,127}$`)
+)
+
+// judge checks every setting and returns all that is wrong.
+func (s *settings) judge() (options, error) {
+	var o options
+	var errs []error
+	wrong := func(name, value, allowed string) {
+		from := cmp.Or(s.origin[name], "--"+name)
+		errs = append(errs, fmt.Errorf("%s: %q is not allowed; allowed: %s", from, value, allowed))
+	}
+	failed := func(name string, err error) {
+		errs = append(errs, fmt.Errorf("%s: %w", cmp.Or(s.origin[name], "--"+name), err))
+	}
+
+	switch o.vehicleID = s.VehicleID; {
+	case o.vehicleID == "":
+		errs = append(errs, errors.New("no vehicle id: give --vehicle-id, TELEMETRYD_VEHICLE_ID or vehicle_id in the file; allowed: 1 to 64 of A-Z a-z 0-9 . _ -"))
+	case !idPattern.MatchString(o.vehicleID):
+		wrong("vehicle-id", o.vehicleID, "1 to 64 of A-Z a-z 0-9 . _ -")
+	}
+	for _, b := range s.Broker {
+		broker, err := publish.ParseBroker(b)
+		if err != nil {
+			failed("broker", err)
+			continue
+		}
+		o.brokers = append(o.brokers, broker)
+	}
+	if len(s.Broker) == 0 {
+		broker, err := publish.ParseBroker("mqtt://127.0.0.1:1883")
+		if err != nil {
+			failed("broker", err)
+		}
+		o.brokers = append(o.brokers, broker)
+	}
+	if o.clientID = cmp.Or(s.ClientID, "telemetryd-"+o.vehicleID); len(o.clientID) > 256 || strings.ContainsAny(o.clientID, "\x00\n") {
+		wrong("client-id", o.clientID, "1 to 256 printable characters")
+	}
+	var err error
+	if o.obd, err = parseSource(s.OBD, "serial", "tcp"); err != nil {
+		failed("obd", err)
+	}
+	if o.gps, err = parseSource(s.GPS, "serial", "tcp", "file"); err != nil {
+		failed("gps", err)
+	}
+	if o.rates, err = parseRates(s.Signals); err != nil {
+		failed("signals", err)
+	}
+	if o.maxRequests, err = strconv.ParseFloat(cmp.Or(s.MaxRequests, "20"), 64); err != nil || !(o.maxRequests >= 0 && o.maxRequests <= 10000) {
+		wrong("obd-max-requests", s.MaxRequests, "a number from 0 to 10000; 0 means no ceiling")
+	}
+	if o.batchInterval, err = time.ParseDuration(cmp.Or(s.BatchInterval, "5s")); err != nil || o.batchInterval < 100*time.Millisecond || o.batchInterval > time.Hour {
+		wrong("batch-interval", s.BatchInterval, "a duration from 100ms to 1h, as 5s")
+	}
+	if o.topicPrefix = cmp.Or(s.TopicPrefix, "vehicles"); !prefixPattern.MatchString(o.topicPrefix) || strings.HasSuffix(o.topicPrefix, "/") {
+		wrong("topic-prefix", s.TopicPrefix, "1 to 128 characters without # and +, no / at its ends, no $ at its start")
+	}
+	if o.bufferSize, err = parseSize(cmp.Or(s.BufferSize, "256MB")); err != nil || o.bufferSize < 1<<20 {
+		wrong("buffer-size", s.BufferSize, "a size from 1MiB on, as 256MB or 1GiB")
+	}
+	if o.stateDir, err = stateDir(s.StateDir); err != nil {
+		failed("state-dir", err)
+	}
+	o.credentials = publish.Credentials{Username: s.Username, PasswordFile: s.PasswordFile, CAFile: s.CAFile, CertFile: s.CertFile, KeyFile: s.KeyFile}
+	if (s.CertFile == "") != (s.KeyFile == "") {
+		failed("cert-file", errors.New("--cert-file and --key-file go together"))
+	} else if err := o.credentials.Check(); err != nil {
+		errs = append(errs, err)
+	}
+	if err := o.logLevel.UnmarshalText([]byte(cmp.Or(s.LogLevel, "info"))); err != nil {
+		wrong("log-level", s.LogLevel, "debug, info, warn, error")
+	}
+	switch cmp.Or(s.LogFormat, "text") {
+	case "text":
+	case "json":
+		o.logJSON = true
+	default:
+		wrong("log-format", s.LogFormat, "text, json")
+	}
+	return o, errors.Join(errs...)
+}
+
+func parseSource(s string, schemes ...string) (source, error) {
+	switch s {
+	case "", "auto":
+		return source{}, nil
+	case "off":
+		return source{off: true}, nil
+	}
+	a, err := port.Parse(s, schemes...)
+	if err != nil {
+		return source{}, fmt.Errorf("%w, auto, off", err)
+	}
+	return source{address: &a}, nil
+}
+
+// parseRates reads "name=rate,name=rate". Nothing means the rates of the table.
+func parseRates(s string) (map[string]float64, error) {
+	if s == "" {
+		return nil, nil
+	}
+	rates := map[string]float64{}
+	for part := range strings.SplitSeq(s, ",") {
+		name, text, ok := strings.Cut(strings.TrimSpace(part), "=")
+		if !ok {
+			return nil, fmt.Errorf("%q is not name=rate; allowed: a rate in hertz, or max", part)
+		}
+		signal, known := telemetry.FindSignal(name)
+		if !known || signal.Source == telemetry.FromReceiver {
+			return nil, fmt.Errorf("unknown signal %q; allowed: %s", name, strings.Join(carSignals(), " "))
+		}
+		rate, err := strconv.ParseFloat(text, 64)
+		if text == "max" {
+			rate, err = math.Inf(1), nil
+		} else if err != nil || !(rate >= 0 && rate <= 1000) {
+			return nil, fmt.Errorf("%s=%s; allowed: a rate from 0 to 1000 hertz, or max", name, text)
+		}
+		rates[name] = rate
+	}
+	return rates, nil
+}
+
+func carSignals() []string {
+	var names []string
+	for _, s := range telemetry.Signals() {
+		if s.Source != telemetry.FromReceiver {
+			names = append(names, s.Name)
+		}
+	}
+	return names
+}
+
+// parseSize reads bytes with a unit: decimal kB MB GB, binary KiB MiB GiB.
+func parseSize(s string) (int64, error) {
+	digits := strings.TrimRight(s, "BKMGkibmg ")
+	units := map[string]float64{"": 1, "B": 1, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+	unit, ok := units[strings.TrimSpace(s[len(digits):])]
+	n, err := strconv.ParseFloat(digits, 64)
+	if err != nil || !ok || !(n*unit >= 0 && n*unit <= 1<<50) {
+		return 0, fmt.Errorf("%q is no size", s)
+	}
+	return int64(n * unit), nil
+}
+
+func stateDir(given string) (string, error) {
+	if dir := cmp.Or(given, os.Getenv("STATE_DIRECTORY")); dir != "" {
+		return filepath.Abs(dir)
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", fmt.Errorf("no home directory to keep the state in: %w", err)
+	}
+	return filepath.Join(home, ".local", "state", "telemetryd"), nil
+}
