@@ -47,7 +47,7 @@ type Counters struct{ Live, Events, Backfill atomic.Uint64 }
 
 const (
 	firstRetry = time.Second
-	lastRetry  = 60 * time.Second
+	lastRetry  = 30 * time.Second
 	// stable is how long a connection must have lasted for the next loss to be
 	// answered at once.
 	stable = 30 * time.Second

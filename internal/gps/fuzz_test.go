@@ -1,0 +1,150 @@
+package gps
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/adrianmo/go-nmea"
+	"pgregory.net/rapid"
+
+	"telemetryd/internal/telemetry"
+)
+
+// whole decodes in chunks of the sizes that cut gives, over and over.
+func whole(in []byte, cut []int) (out []string, fixes []telemetry.Reading) {
+	d := newDecoder(false, time.Time{}, &Counters{},
+		func(r telemetry.Reading) { out, fixes = append(out, sample(r)), append(fixes, r) },
+		func(why Reason, text string) { out = append(out, string(why)+" "+text) })
+	for i := 0; len(in) > 0; i++ {
+		n := min(max(1, cut[i%len(cut)]), len(in))
+		d.feed(in[:n], 0)
+		in = in[n:]
+	}
+	d.end()
+	return out, fixes
+}
+
+func FuzzDecode(f *testing.F) {
+	f.Add([]byte(second(0) + second(1)))
+	f.Add([]byte("293,N*00\r\n$$GNGGA,120000," + where + ",1,00,99.99,-4,M,,M,,*00\r\r\n!AIVDM,1*00\n\xb5\x62\x01\x07"))
+	f.Add([]byte(saying("GPZDA,235960.9999,31,12,1999,,", "GPGLL,9000.0000,S,18000.0000,W,235960.9999,A", "GPVTG,,T,,M,,N,,K", "GPGSA,A,1,,,,")))
+	f.Add([]byte("$GPRMC,$GPRMC,120000,A*\x00$GPTXT\\*5C\n"))
+	recorded, err := os.ReadFile("testdata/mixed.nmea")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(recorded)
+	f.Fuzz(func(t *testing.T, in []byte) {
+		once, fixes := whole(in, []int{len(in)})
+		if pieces, _ := whole(in, []int{1, 7, 2, 31}); !slices.Equal(once, pieces) {
+			t.Errorf("in one piece %q, in many %q", once, pieces)
+		}
+		for _, r := range fixes {
+			checkFix(t, r)
+		}
+	})
+}
+
+// checkFix tells what holds for every fix, whatever came in.
+func checkFix(t interface {
+	Helper()
+	Errorf(format string, args ...any)
+}, r telemetry.Reading,
+) {
+	t.Helper()
+	if r.FixTime.Year() < 1980 || r.FixTime.Year() > 10000 || r.FixTime.Location() != time.UTC {
+		t.Errorf("time of fix %v", r.FixTime)
+	}
+	if !json.Valid(r.AppendSample(nil, r.FixTime)) {
+		t.Errorf("not JSON: %s", sample(r))
+	}
+	names := map[string]bool{}
+	for _, f := range r.Fields {
+		if names[f.Name] {
+			t.Errorf("%s twice in %s", f.Name, sample(r))
+		}
+		names[f.Name] = true
+		s, ok := telemetry.FindSignal(f.Name)
+		if x, number := f.Value.Float(); !ok || number && !(x >= s.Min && x <= s.Max) {
+			t.Errorf("%s is %v", f.Name, f.Value)
+		}
+	}
+	if !names["latitude"] || !names["longitude"] || !names["fix"] {
+		t.Errorf("no fix: %s", sample(r))
+	}
+}
+
+// Whatever happens to a stream on its way, what comes out is sound, does not depend
+// on the chunks it came in, and is hardly more than was sent: at most a wound in a
+// time makes two epochs of one, when its checksum is right by chance.
+func TestDamage(t *testing.T) {
+	var stream strings.Builder
+	for i := range 20 {
+		stream.WriteString(second(i))
+	}
+	sent, _ := decoded(t, stream.String())
+	times := map[string]bool{}
+	for _, s := range sent {
+		times[s[:30]] = true
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		in := []byte(stream.String())
+		for range rapid.IntRange(1, 8).Draw(t, "wounds") {
+			at := rapid.IntRange(0, len(in)-1).Draw(t, "at")
+			switch rapid.IntRange(0, 2).Draw(t, "kind") {
+			case 0: // one bit
+				in[at] ^= 1 << rapid.IntRange(0, 7).Draw(t, "bit")
+			case 1: // bytes lost
+				in = slices.Delete(in, at, min(len(in), at+rapid.IntRange(1, 3).Draw(t, "lost")))
+			default: // noise
+				in = slices.Insert(in, at, rapid.SliceOfN(rapid.Byte(), 1, 20).Draw(t, "noise")...)
+			}
+		}
+		once, fixes := whole(in, []int{len(in)})
+		cut := rapid.SliceOfN(rapid.IntRange(1, 300), 1, 20).Draw(t, "cut")
+		if pieces, _ := whole(in, cut); !slices.Equal(once, pieces) {
+			t.Fatalf("in one piece %q, in many %q", once, pieces)
+		}
+		for _, r := range fixes {
+			checkFix(t, r)
+		}
+		if len(fixes) > len(times)+8 {
+			t.Fatalf("%d fixes of %d epochs", len(fixes), len(times))
+		}
+	})
+}
+
+// BenchmarkDecode compares with go-nmea's bare Parse over the same lines.
+func BenchmarkDecode(b *testing.B) {
+	var stream bytes.Buffer
+	for i := range 100 {
+		stream.WriteString(second(i))
+	}
+	in := stream.Bytes()
+	lines := strings.Split(strings.TrimSpace(stream.String()), "\r\n")
+	b.Run("telemetryd", func(b *testing.B) {
+		b.SetBytes(int64(len(in)))
+		for b.Loop() {
+			n := 0
+			err := Decode(bytes.NewReader(in), func(telemetry.Reading) error { n++; return nil }, func(string, string) error { return errStop })
+			if err != nil || n != 100 {
+				b.Fatal(n, err)
+			}
+		}
+	})
+	b.Run("go-nmea", func(b *testing.B) {
+		b.SetBytes(int64(len(in)))
+		for b.Loop() {
+			for _, line := range lines {
+				if _, err := nmea.Parse(line); err != nil {
+					b.Fatal(err)
+				}
+			}
+		}
+	})
+}

@@ -1,0 +1,114 @@
+package gps
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"telemetryd/internal/port"
+)
+
+// listener is one connection to a receiver, from open to close.
+type listener struct {
+	*source
+	address port.Address
+	port    stream
+	decoder *decoder
+	hunt    *hunt
+	live    bool // not a recording: silence means something
+}
+
+// checkEvery is how often health is looked at.
+const checkEvery = 500 * time.Millisecond
+
+// run returns when the port ends, ctx ends, or another port should be tried.
+func (l *listener) run(ctx context.Context) {
+	check := time.NewTicker(checkEvery)
+	defer check.Stop()
+	quiet := time.NewTimer(time.Hour)
+	defer quiet.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case c, ok := <-l.port.Chunks():
+			if !ok {
+				l.ended()
+				return
+			}
+			l.take(c)
+		case <-quiet.C:
+			if len(l.port.Chunks()) == 0 { // bytes that wait were no silence
+				l.decoder.quiet(l.Uptime())
+			}
+		case <-check.C:
+			if l.live && l.check() {
+				return
+			}
+		}
+		l.rearm(quiet)
+	}
+}
+
+// rearm sets the timer for the silence that ends an epoch.
+func (l *listener) rearm(quiet *time.Timer) {
+	if d := l.decoder.silence(); d > 0 {
+		quiet.Reset(max(l.decoder.assembler.heard+d-l.Uptime(), time.Millisecond))
+	} else {
+		quiet.Stop()
+	}
+}
+
+func (l *listener) take(c port.Chunk) {
+	before := l.decoder.sentences
+	l.watch.heard(c.Data)
+	l.retry.Reset()
+	l.decoder.feed(c.Data, c.Arrived)
+	if n := l.decoder.sentences - before; n > 0 {
+		l.watch.spoke(n)
+		if l.hunt.spoke(n) {
+			l.Log.Info("GPS receiver found", "address", l.address.String(), "baud", l.hunt.rate())
+		}
+	}
+}
+
+func (l *listener) ended() {
+	l.decoder.end()
+	l.Log.Info("GPS connection ended", "address", l.address.String(), "cause", l.port.Err())
+	if l.live {
+		l.watch.check(l.hunt.running())
+	}
+}
+
+// check looks at health and at the rate. It reports whether to give up this
+// connection.
+func (l *listener) check() bool {
+	l.watch.check(l.hunt.running())
+	now := time.Now()
+	if next := l.hunt.next(now, l.watch.binary(), l.watch.spokenAt); next != 0 {
+		l.Log.Debug("trying another rate", "address", l.address.String(), "baud", next)
+		l.decoder.framer.reset()
+		l.watch.newRate()
+		if err := l.port.SetBaud(next); err != nil {
+			l.Log.Debug("GPS rate not set", "error", err)
+			return true
+		}
+	}
+	switch {
+	case l.address.Scheme == "tcp":
+		return now.Sub(l.watch.lastBytes()) >= tcpSilence
+	case l.Address == nil && l.unfit(now):
+		l.tried++
+		return true
+	}
+	return false
+}
+
+// unfit reports that a port that was only found by its name is no receiver, as
+// far as one can hear, and that there is another to try.
+func (l *listener) unfit(now time.Time) bool {
+	if l.hunt.running() || l.watch.binary() || now.Sub(l.watch.since(l.watch.spokenAt)) < huntAgain {
+		return false
+	}
+	return slices.ContainsFunc(l.Find(), func(a port.Address) bool { return a != l.address })
+}

@@ -1,0 +1,134 @@
+package spool
+
+import "encoding/binary"
+
+const (
+	ackName  = "acks"
+	ackMagic = "tlmd.ack"
+	ackRoom  = 32 << 10 // bytes per slot
+	maxRun   = 2 * binary.MaxVarintLen64
+)
+
+// ackState is what one slot of the file acks says.
+type ackState struct {
+	clean   bool   // written by Close
+	highest uint64 // LSN, the highest used when it was written
+	stream  stream // of that LSN; no id when there is none
+	settled spans  // acknowledged, or named in a gap
+}
+
+// encodeAcks is the body of a slot. Where not all runs fit, the lowest are
+// kept; up to cutoff the slot is complete.
+func encodeAcks(a ackState) (body []byte, cutoff uint64) {
+	var flags byte
+	if a.clean {
+		flags = 1
+	}
+	b := []byte{flags}
+	b = binary.AppendUvarint(b, a.highest)
+	b = putStream(b, a.stream)
+	floor := a.settled.floor()
+	b = binary.AppendUvarint(b, floor)
+	prev := floor
+	for i, r := range a.settled {
+		if r.hi <= floor {
+			continue
+		}
+		if len(b)+maxRun > ackRoom-slotHeader {
+			return b, a.settled[i-1].hi
+		}
+		b = binary.AppendUvarint(b, r.lo-prev)
+		b = binary.AppendUvarint(b, r.hi-r.lo)
+		prev = r.hi
+	}
+	return b, maxLSN
+}
+
+func decodeAcks(body []byte) (ackState, bool) {
+	r := reader{b: body}
+	a := ackState{clean: r.u8() == 1, highest: r.lsn(), stream: r.stream()}
+	prev := r.lsn()
+	if prev > 0 {
+		a.settled = spans{{1, prev}}
+	}
+	for len(r.b) > 0 && !r.bad {
+		lo := prev + r.lsn()
+		hi := lo + r.lsn()
+		if lo <= prev || hi > maxLSN {
+			r.bad = true
+			break
+		}
+		a.settled.add(lo, hi)
+		prev = hi
+	}
+	if r.bad || prev > a.highest || a.stream.base > a.highest {
+		return ackState{}, false
+	}
+	return a, true
+}
+
+// covered says whether both slots of the file hold everything settled up to
+// the version v, as far as the LSN reaches. Both, so that the loss of one
+// never makes a record that was acknowledged and removed look missing.
+func (s *Spool) covered(v int64, lsn uint64) bool {
+	for i := range 2 {
+		if s.slotVer[i] < v || s.slotCut[i] < lsn {
+			return false
+		}
+	}
+	return true
+}
+
+// persistAcks writes what is settled into the next slot, the gaps before it:
+// a record must not count as settled on disk before the gap that names it is
+// there. The caller holds wmu.
+func (s *Spool) persistAcks(clean bool) error {
+	s.mu.Lock()
+	dirty := s.gapsDirty
+	s.mu.Unlock()
+	if dirty {
+		if err := s.persistGaps(); err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
+	v := s.version
+	s.unsaved = 0
+	st, _ := s.streamOf(s.last)
+	body, cutoff := encodeAcks(ackState{clean: clean, highest: s.last, stream: st, settled: s.settled})
+	s.mu.Unlock()
+	slot, err := s.acks.write(body)
+	if err != nil {
+		s.slotVer[slot] = -1
+		return wrap("save acknowledgements", s.dir, err)
+	}
+	s.slotVer[slot], s.slotCut[slot] = v, cutoff
+	return nil
+}
+
+// cover persists until both slots hold all that is settled now. The caller
+// holds wmu.
+func (s *Spool) cover() error {
+	for range 2 {
+		s.mu.Lock()
+		v := s.version
+		s.mu.Unlock()
+		if min(s.slotVer[0], s.slotVer[1]) >= v {
+			return nil
+		}
+		if err := s.persistAcks(false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settle marks LSNs as needing no delivery any more. The caller holds mu.
+func (s *Spool) settle(lo, hi uint64) {
+	s.settled.add(lo, hi)
+	s.version++
+	s.unsaved++
+	if s.unsaved == 1 || s.unsaved >= ackBatch {
+		s.wake()
+	}
+}
