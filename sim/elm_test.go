@@ -85,7 +85,7 @@ func (b *bench) enter(s string) string {
 }
 
 // expect types each command with a CR and compares the answers: pairs of command
-// and answer, in which dots stand for any one character.
+// and answer, in which an underscore stands for any character.
 func (b *bench) expect(pairs ...string) {
 	b.t.Helper()
 	for i := 0; i < len(pairs); i += 2 {

@@ -88,7 +88,7 @@ func (l *ptyLine) present() (bool, error) {
 	var hungUp bool
 	err := l.control(func(fd int) error {
 		p := []unix.PollFd{{Fd: int32(fd)}}
-		_, err := unix.Poll(p, 0)
+		err := uninterrupted(func() error { _, err := unix.Poll(p, 0); return err })
 		hungUp = p[0].Revents&unix.POLLHUP != 0
 		return err
 	})
@@ -125,28 +125,50 @@ func (w *ptyWire) Write(b []byte) (int, error) {
 // Close ends a blocked Read and drops what the client has left unread, so that
 // the next one does not find it.
 func (w *ptyWire) Close() error {
-	w.dropStale(1)
+	w.dropStale(0)
 	return w.line.master.SetReadDeadline(time.Unix(1, 0))
 }
 
 // dropStale opens the slave for a moment: only there can its queue be measured
-// and emptied. Bytes wait in two places of which it sees only the last; the
-// others move up when it is emptied.
+// and emptied.
 func (w *ptyWire) dropStale(limit int) {
-	fd, err := unix.Open(w.line.slave, unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	var fd int
+	err := uninterrupted(func() (err error) {
+		fd, err = unix.Open(w.line.slave, unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		return err
+	})
 	if err != nil {
 		return // a client has claimed the port for itself (TIOCEXCL)
 	}
 	defer func() { _ = unix.Close(fd) }()
-	for range 64 {
-		waiting, err := unix.IoctlGetInt(fd, unix.TIOCINQ)
-		if err != nil || waiting < limit {
-			return
+	if waiting, err := unix.IoctlGetInt(fd, unix.TIOCINQ); err == nil && waiting >= limit {
+		drain(fd)
+	}
+}
+
+// drain reads what waits at the slave. Flushing (TCIFLUSH) would not do: it empties
+// the line discipline, of 4 KiB, and what waits in the buffer below does not move up
+// until somebody reads. That it does so by itself, a little later, is why silence is
+// believed only after a few looks.
+func drain(fd int) {
+	const looks, most = 3, 64
+	b := make([]byte, 4096)
+	for silent, n := 0, 0; silent < looks && n < most; n++ {
+		if got, err := unix.Read(fd, b); err == nil && got > 0 {
+			silent = 0
+			continue
 		}
-		if unix.IoctlSetInt(fd, unix.TCFLSH, unix.TCIFLUSH) != nil {
-			return
+		silent++
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// uninterrupted repeats a system call that a signal (the Go runtime sends them)
+// has interrupted.
+func uninterrupted(call func() error) error {
+	for {
+		if err := call(); err != unix.EINTR {
+			return err
 		}
-		time.Sleep(time.Millisecond) // let more move up
-		limit = 1
 	}
 }

@@ -21,8 +21,8 @@ type receiver struct {
 const (
 	gridTime   = 100 * time.Millisecond
 	staleAfter = 2 * time.Second // what a client has not read for so long is dropped
-	// readAhead is more than a pty's queue is ever seen to hold of what moved up,
-	// and so a sign that its client does not read.
+	// readAhead is close to the 4095 bytes that can be seen of a pty's queue: so much
+	// unread is a sign that its client does not read, however much was written.
 	readAhead = 4000
 )
 

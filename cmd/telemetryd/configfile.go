@@ -29,7 +29,7 @@ func readFile(name string, known map[string]any) (map[string]fileValue, error) {
 	}
 	tree, err := parser.ParseBytes(content, 0)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %s", name, syntax(err))
+		return nil, fmt.Errorf("%s:%s", name, syntax(err))
 	}
 	values := map[string]fileValue{}
 	for _, doc := range tree.Docs {
@@ -66,7 +66,7 @@ func readFile(name string, known map[string]any) (map[string]fileValue, error) {
 func syntax(err error) string {
 	e, ok := errors.AsType[yaml.Error](err)
 	if !ok {
-		return err.Error()
+		return " " + err.Error()
 	}
 	return fmt.Sprintf("%d: %s", e.GetToken().Position.Line, e.GetMessage())
 }

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"errors"
+	"os/exec"
+	"strconv"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -13,5 +16,19 @@ func TestMain(m *testing.M) {
 }
 
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{Dir: "testdata/script", RequireExplicitExec: true})
+	testscript.Run(t, testscript.Params{Dir: "testdata/script", RequireExplicitExec: true,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"fails": fails}})
+}
+
+// fails is the script command `fails STATUS program args...`: the program must end
+// with this exit status.
+func fails(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: fails STATUS program args...")
+	}
+	err := ts.Exec(args[1], args[2:]...)
+	e, ok := errors.AsType[*exec.ExitError](err)
+	if !ok || strconv.Itoa(e.ExitCode()) != args[0] {
+		ts.Fatalf("%v ended with %v, want exit status %s", args[1:], err, args[0])
+	}
 }

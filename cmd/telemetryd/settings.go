@@ -77,7 +77,7 @@ func (s *settings) load(command *kong.Context) error {
 	for _, f := range command.Flags() {
 		flags[f.Name] = f
 		for _, env := range f.Envs {
-			if _, ok := os.LookupEnv(env); ok {
+			if os.Getenv(env) != "" {
 				s.origin[f.Name] = env
 			}
 		}

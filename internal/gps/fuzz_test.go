@@ -1,7 +1,6 @@
 package gps
 
 import (
-	"bytes"
 	"encoding/json"
 	"os"
 	"slices"
@@ -9,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/adrianmo/go-nmea"
 	"pgregory.net/rapid"
 
 	"telemetryd/internal/telemetry"
@@ -40,14 +38,28 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Add(recorded)
 	f.Fuzz(func(t *testing.T, in []byte) {
-		once, fixes := whole(in, []int{len(in)})
-		if pieces, _ := whole(in, []int{1, 7, 2, 31}); !slices.Equal(once, pieces) {
-			t.Errorf("in one piece %q, in many %q", once, pieces)
-		}
-		for _, r := range fixes {
-			checkFix(t, r)
+		for _, in := range [][]byte{in, signed(in)} {
+			once, fixes := whole(in, []int{len(in)})
+			if pieces, _ := whole(in, []int{1, 7, 2, 31}); !slices.Equal(once, pieces) {
+				t.Errorf("in one piece %q, in many %q", once, pieces)
+			}
+			for _, r := range fixes {
+				checkFix(t, r)
+			}
 		}
 	})
+}
+
+// signed gives every sentence of in the checksum it should have, so that damage
+// gets past it.
+func signed(in []byte) []byte {
+	var out strings.Builder
+	for line := range strings.SplitSeq(string(in), "\n") {
+		_, line, _ = strings.Cut(line, "$")
+		body, _, _ := strings.Cut(line, "*")
+		out.WriteString(say(body))
+	}
+	return []byte(out.String())
 }
 
 // checkFix tells what holds for every fix, whatever came in.
@@ -57,7 +69,7 @@ func checkFix(t interface {
 }, r telemetry.Reading,
 ) {
 	t.Helper()
-	if r.FixTime.Year() < 1980 || r.FixTime.Year() > 10000 || r.FixTime.Location() != time.UTC {
+	if r.FixTime.Year() < 1980 || r.FixTime.Year() > 2200 || r.FixTime.Location() != time.UTC {
 		t.Errorf("time of fix %v", r.FixTime)
 	}
 	if !json.Valid(r.AppendSample(nil, r.FixTime)) {
@@ -115,36 +127,6 @@ func TestDamage(t *testing.T) {
 		}
 		if len(fixes) > len(times)+8 {
 			t.Fatalf("%d fixes of %d epochs", len(fixes), len(times))
-		}
-	})
-}
-
-// BenchmarkDecode compares with go-nmea's bare Parse over the same lines.
-func BenchmarkDecode(b *testing.B) {
-	var stream bytes.Buffer
-	for i := range 100 {
-		stream.WriteString(second(i))
-	}
-	in := stream.Bytes()
-	lines := strings.Split(strings.TrimSpace(stream.String()), "\r\n")
-	b.Run("telemetryd", func(b *testing.B) {
-		b.SetBytes(int64(len(in)))
-		for b.Loop() {
-			n := 0
-			err := Decode(bytes.NewReader(in), func(telemetry.Reading) error { n++; return nil }, func(string, string) error { return errStop })
-			if err != nil || n != 100 {
-				b.Fatal(n, err)
-			}
-		}
-	})
-	b.Run("go-nmea", func(b *testing.B) {
-		b.SetBytes(int64(len(in)))
-		for b.Loop() {
-			for _, line := range lines {
-				if _, err := nmea.Parse(line); err != nil {
-					b.Fatal(err)
-				}
-			}
 		}
 	})
 }

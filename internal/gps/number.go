@@ -75,10 +75,11 @@ func checkCoordinate(s, hemisphere string, degrees int, hemispheres string) Reas
 	return ""
 }
 
-// day returns the day at 0:00 UTC, and false for one that no calendar has.
+// day returns the day at 0:00 UTC, and false for one that no calendar has or no
+// GNSS receiver can mean: GPS began in 1980.
 func day(year, month, d int) (time.Time, bool) {
 	t := time.Date(year, time.Month(month), d, 0, 0, 0, 0, time.UTC)
-	return t, year >= 1980 && t.Year() == year && int(t.Month()) == month && t.Day() == d
+	return t, year >= 1980 && year < 2200 && t.Year() == year && int(t.Month()) == month && t.Day() == d
 }
 
 // value is a number that may not have been sent.

@@ -252,6 +252,25 @@ func TestRunFIFO(t *testing.T) {
 	r.stop() // while it waits for a writer, or before
 }
 
+// The open of a FIFO may begin only after the context has ended.
+func TestFreeFIFO(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	release := freeFIFO(ctx, path)
+	f, err := os.Open(path) // hangs if it fails
+	release()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestRunEndsAtOnce(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -319,7 +319,7 @@ func (s *sentence) setLongDate(m nmea.ZDA) error {
 
 func (s *sentence) setDay(year, month, d int) error {
 	t, ok := day(year, month, d)
-	if !ok || year > 9999 {
+	if !ok {
 		return refusal{why: OutOfRange}
 	}
 	s.day = t

@@ -1,13 +1,10 @@
 package gps
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,149 +13,10 @@ import (
 	"telemetryd/internal/telemetry"
 )
 
-// health notes what is set and cleared.
-type health struct {
-	mu   sync.Mutex
-	said []string
-	now  chan string // if not nil, gets what is said
-}
-
-func (h *health) say(s string) {
-	h.mu.Lock()
-	h.said = append(h.said, s)
-	h.mu.Unlock()
-	if h.now != nil {
-		h.now <- s
-	}
-}
-
-func (h *health) Set(source string, c telemetry.Condition) {
-	if source != "gps" || c.Title == "" || c.Remedy == "" || c.Severity == "" {
-		h.say(fmt.Sprintf("bad condition of %s: %+v", source, c))
-	}
-	h.say(c.Code)
-}
-
-func (h *health) Clear(_, resolved string) { h.say(resolved) }
-
-func (h *health) want(t *testing.T, want ...string) {
-	t.Helper()
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if !slices.Equal(h.said, want) {
-		t.Errorf("conditions %q, want %q", h.said, want)
-	}
-	h.said = nil
-}
-
-// device is a port under the test's control.
-type device struct {
-	chunks chan port.Chunk
-	baud   int
-	bauds  []int // set after opening
-	uptime func() time.Duration
-	once   sync.Once
-}
-
-func (d *device) Chunks() <-chan port.Chunk { return d.chunks }
-func (d *device) Err() error                { return io.EOF }
-func (d *device) Close() error              { return nil }
-func (d *device) SetBaud(b int) error {
-	d.baud, d.bauds = b, append(d.bauds, b)
-	return nil
-}
-func (d *device) send(s string) { d.chunks <- port.Chunk{Data: []byte(s), Arrived: d.uptime()} }
-func (d *device) unplug()       { d.once.Do(func() { close(d.chunks) }) }
-
-// bench runs a source on devices within a synctest bubble.
-type bench struct {
-	health  health
-	devices chan *device // opened one after the other; none: the open fails
-	mu      sync.Mutex   // guards opened, at and found
-	opened  []string     // addresses
-	at      []time.Duration
-	fixes   []telemetry.Reading
-	late    []time.Duration // of each fix after its arrival
-	found   []port.Address
-	start   time.Time
-	begin   func() // starts the source
-}
-
-func (b *bench) uptime() time.Duration { return time.Since(b.start) }
-
-// attempts returns where and when a port was opened since the last call.
-func (b *bench) attempts() (opened []string, at []time.Duration) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	opened, at = b.opened, b.at
-	b.opened, b.at = nil, nil
-	return opened, at
-}
-
-func (b *bench) find() []port.Address {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.found
-}
-
-func (b *bench) device() *device {
-	return &device{chunks: make(chan port.Chunk), uptime: b.uptime}
-}
-
-// on runs test, which starts a source at address ("" for auto) with b.begin.
-func on(t *testing.T, address string, test func(t *testing.T, b *bench)) {
-	synctest.Test(t, func(t *testing.T) {
-		b := &bench{devices: make(chan *device, 10), start: time.Now()}
-		c := Config{
-			Uptime: b.uptime, Health: &b.health,
-			Find: b.find,
-			Deliver: func(r telemetry.Reading) {
-				b.fixes = append(b.fixes, r)
-				b.late = append(b.late, b.uptime()-r.Arrived)
-			},
-		}
-		if address != "" {
-			a, err := port.Parse(address, "serial", "tcp", "file")
-			if err != nil {
-				t.Fatal(err)
-			}
-			c.Address = &a
-		}
-		s := newSource(c)
-		s.open = func(_ context.Context, a port.Address) (stream, error) {
-			b.mu.Lock()
-			b.opened, b.at = append(b.opened, a.String()), append(b.at, b.uptime())
-			b.mu.Unlock()
-			select {
-			case d := <-b.devices:
-				d.baud = firstRate(a).Baud
-				return d, nil
-			default:
-				return nil, errors.New("no such device")
-			}
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		var running sync.WaitGroup
-		b.begin = func() {
-			running.Go(func() { s.run(ctx) })
-			synctest.Wait()
-		}
-		test(t, b)
-		cancel()
-		running.Wait()
-	})
-}
-
-// pass lets time pass.
-func pass(d time.Duration) {
-	<-time.After(d)
-	synctest.Wait()
-}
-
 const given = "serial:///dev/ttyUSB9?baud=9600"
 
 func TestConditions(t *testing.T) {
-	on(t, given, func(t *testing.T, b *bench) {
+	on(t, given, func(t *testing.T, b *rig) {
 		b.begin()
 		b.health.want(t, "gps_missing")
 		pass(time.Minute)
@@ -220,7 +78,7 @@ func TestConditionTexts(t *testing.T) {
 
 // A receiver just switched on is in no trouble for its first seconds.
 func TestNoConditionWhenAllIsWell(t *testing.T) {
-	on(t, given, func(t *testing.T, b *bench) {
+	on(t, given, func(t *testing.T, b *rig) {
 		d := b.device()
 		b.devices <- d
 		b.begin()
@@ -236,7 +94,7 @@ func TestNoConditionWhenAllIsWell(t *testing.T) {
 // Live fixes come with the last sentence once the cadence is known, and 150 ms of
 // silence after it before.
 func TestLatency(t *testing.T) {
-	on(t, given, func(t *testing.T, b *bench) {
+	on(t, given, func(t *testing.T, b *rig) {
 		d := b.device()
 		b.devices <- d
 		b.begin()
@@ -265,7 +123,7 @@ func TestLatency(t *testing.T) {
 }
 
 func TestBackOff(t *testing.T) {
-	on(t, "tcp://192.0.2.1:2000", func(t *testing.T, b *bench) {
+	on(t, "tcp://192.0.2.1:2000", func(t *testing.T, b *rig) {
 		b.begin()
 		pass(10 * time.Minute)
 		_, at := b.attempts()
@@ -294,7 +152,7 @@ func TestBackOff(t *testing.T) {
 
 // A connection that is closed at once, again and again, is a silent receiver.
 func TestClosedAtOnce(t *testing.T) {
-	on(t, "tcp://192.0.2.1:2000", func(t *testing.T, b *bench) {
+	on(t, "tcp://192.0.2.1:2000", func(t *testing.T, b *rig) {
 		for range 10 {
 			d := b.device()
 			d.unplug()
@@ -308,7 +166,7 @@ func TestClosedAtOnce(t *testing.T) {
 
 // A TCP peer that lost power never closes its connection.
 func TestSilentConnectionIsMadeAnew(t *testing.T) {
-	on(t, "tcp://192.0.2.1:2000", func(t *testing.T, b *bench) {
+	on(t, "tcp://192.0.2.1:2000", func(t *testing.T, b *rig) {
 		d := b.device()
 		b.devices <- d
 		b.begin()
@@ -326,101 +184,10 @@ func TestSilentConnectionIsMadeAnew(t *testing.T) {
 	})
 }
 
-func TestHunt(t *testing.T) {
-	on(t, "serial:///dev/ttyUSB9", func(t *testing.T, b *bench) {
-		d := b.device()
-		b.devices <- d
-		b.begin()
-		for i := range 60 { // a receiver at 4800
-			if d.baud == 4800 {
-				d.send(second(i))
-			} else {
-				d.send("\xf8\x00\x86\x98")
-			}
-			pass(time.Second)
-		}
-		b.health.want(t)
-		if d.baud != 4800 || !slices.Equal(d.bauds, []int{38400, 115200, 4800}) {
-			t.Errorf("rates %v", d.bauds)
-		}
-		for i := range 100 { // exchanged for one at 38400
-			if d.baud == 38400 {
-				d.send(second(i))
-			} else {
-				d.send("\xf8\x00\x86\x98")
-			}
-			pass(time.Second)
-		}
-		if d.baud != 38400 {
-			t.Errorf("rates %v", d.bauds)
-		}
-		b.health.want(t, "gps_wrong_data", "GPS receiver delivers fixes")
-	})
-}
-
-func TestHuntInVain(t *testing.T) {
-	on(t, "serial:///dev/ttyUSB9", func(t *testing.T, b *bench) {
-		d := b.device()
-		b.devices <- d
-		b.begin()
-		for range 14 {
-			d.send("\xf8\x00\x86\x98")
-			pass(time.Second)
-		}
-		b.health.want(t)
-		for range 40 {
-			d.send("\xf8\x00\x86\x98")
-			pass(time.Second)
-		}
-		b.health.want(t, "gps_wrong_data")
-		if !slices.Equal(d.bauds[:7], []int{38400, 115200, 4800, 57600, 19200, 9600, 38400}) {
-			t.Errorf("rates %v", d.bauds)
-		}
-	})
-}
-
-// A receiver that speaks UBX has been found, even if there is nothing to read.
-func TestHuntFindsBinary(t *testing.T) {
-	on(t, "serial:///dev/ttyUSB9", func(t *testing.T, b *bench) {
-		d := b.device()
-		b.devices <- d
-		b.begin()
-		for range 60 {
-			if d.baud == 38400 {
-				d.send(strings.Repeat("\xb5\x62\x01\x07\x02\x00$\x00\x08\x19", 4))
-			} else {
-				d.send("\xf8\x00\x86\x98")
-			}
-			pass(time.Second)
-		}
-		if d.baud != 38400 {
-			t.Errorf("rates %v", d.bauds)
-		}
-		b.health.want(t, "gps_binary")
-	})
-}
-
-func TestNoHunt(t *testing.T) {
-	for _, address := range []string{given, "serial:///dev/ttyACM7", "tcp://192.0.2.1:2000"} {
-		on(t, address, func(t *testing.T, b *bench) {
-			d := b.device()
-			b.devices <- d
-			b.begin()
-			for range 60 {
-				d.send("\xf8\x00\x86\x98")
-				pass(time.Second)
-			}
-			if d.bauds != nil {
-				t.Errorf("%s: rates %v", address, d.bauds)
-			}
-		})
-	}
-}
-
 // With no address given, every port named as a receiver gets its turn until one
 // speaks.
 func TestAuto(t *testing.T) {
-	on(t, "", func(t *testing.T, b *bench) {
+	on(t, "", func(t *testing.T, b *rig) {
 		b.begin()
 		b.health.want(t, "gps_missing")
 		deaf, good := b.device(), b.device()

@@ -55,6 +55,8 @@ const (
 	statusEvery = 60 * time.Second
 	// farewell is how long a stop may wait for acknowledgements.
 	farewell = 1200 * time.Millisecond
+	// farewellMS is how long the last packet may take to leave, in milliseconds.
+	farewellMS = 200
 )
 
 type publisher struct {
@@ -137,6 +139,8 @@ func (p *publisher) serve(ctx context.Context, c *connection) error {
 		case <-time.After(farewell):
 		}
 		c.lose(errStopped)
+		c.client.Disconnect(farewellMS) // or the broker would publish the will
+		return c.cause
 	}
 	c.client.Disconnect(0)
 	return c.cause
