@@ -144,7 +144,7 @@ func TestEchoAsTyped(t *testing.T) {
 func TestCommandsOfTheAdapter(t *testing.T) {
 	onBench(t, Config{}, func(b *bench) {
 		b.expect("ATE0", "ATE0\rOK\r\r>")
-		for _, c := range strings.Fields(`L0 S0 S1 H0 H1 AT0 AT1 AT2 ST32 ST00 CAF0 CAF1 SP6 SPA6 SP6A TP0 TPA0 PC CRA CRA7E8
+		for c := range strings.FieldsSeq(`L0 S0 S1 H0 H1 AT0 AT1 AT2 ST32 ST00 CAF0 CAF1 SP6 SPA6 SP6A TP0 TPA0 PC CRA CRA7E8
 			CRA18DAF110 CF7E8 CM7FF SH7E0 SH7DF SH686AF1 SH18DB33F1 FCSH7E0 FCSD300000 FCSM1 M0 M1 SW00 SW92 AL NL CP18 R1 D1 D0 D
 			E0 CFC1 V0 KW1 IB10 SS BI CV1234 PP0CSV23 PP0CON PPFFOFF SD5A WM8113F13E`) {
 			b.expect("AT"+c, ok1)
@@ -152,7 +152,7 @@ func TestCommandsOfTheAdapter(t *testing.T) {
 				b.expect("ATE0", "ATE0\rOK\r\r>")
 			}
 		}
-		for _, c := range strings.Fields("BRD BRD10 Q E2 AT3 ST1 SPG SP66 H CAF2 PP SH7 XYZ @4") {
+		for c := range strings.FieldsSeq("BRD BRD10 Q E2 AT3 ST1 SPG SP66 H CAF2 PP SH7 XYZ @4") {
 			b.expect("AT"+c, "?\r\r>")
 		}
 		b.expect("ATRD", "5A\r\r>", "hello", "?\r\r>", "01 0G", "?\r\r>", "1", "?\r\r>", "010C0D0405060710", "?\r\r>",
