@@ -212,11 +212,16 @@ func (s *Spool) Next(c Class, after uint64) (Record, bool, error) {
 		if err := s.load(c, i); err != nil {
 			return Record{}, false, wrap("read", seg.path, err)
 		}
-		for k := seg.find(s.settled.absent(after + 1)); k < len(seg.idx); k = seg.find(s.settled.absent(seg.idx[k].lsn)) {
+		for k := seg.find(after + 1); k < len(seg.idx); {
+			if lsn := seg.idx[k].lsn; s.settled.has(lsn) {
+				k = seg.find(s.settled.absent(lsn))
+				continue
+			}
 			r, ok, err := s.read(seg, k)
 			if ok || err != nil {
 				return r, ok, err
 			}
+			k++
 		}
 	}
 	return Record{}, false, nil
