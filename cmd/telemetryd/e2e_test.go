@@ -112,11 +112,11 @@ func TestPublishedIsServed(t *testing.T) {
 	state := t.TempDir()
 	d := startDaemon(t, m, v, state)
 	ms := s.await("20 live batches with OBD and GPS", 60*time.Second, func(ms []message) bool {
-		all := ""
+		var all strings.Builder
 		for _, m := range ms {
-			all += m.Payload
+			all.WriteString(m.Payload)
 		}
-		return len(onTopic(ms, "telemetry")) >= 20 && strings.Contains(all, "engine_speed_rpm") && strings.Contains(all, "latitude")
+		return len(onTopic(ms, "telemetry")) >= 20 && strings.Contains(all.String(), "engine_speed_rpm") && strings.Contains(all.String(), "latitude")
 	})
 	if n := checkSamples(t, ms, v.truth); n < 200 {
 		t.Errorf("only %d values", n)

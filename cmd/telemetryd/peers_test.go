@@ -65,21 +65,6 @@ func (p *process) end(s os.Signal) time.Duration {
 	return time.Since(began)
 }
 
-// rss is the resident memory in bytes.
-func (p *process) rss() int {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	var kB int
-	if _, rest, ok := strings.Cut(string(b), "VmRSS:"); !ok {
-		p.t.Fatalf("no VmRSS in %s", b)
-	} else if _, err := fmt.Sscan(rest, &kB); err != nil {
-		p.t.Fatal(err)
-	}
-	return kB << 10
-}
-
 type syncBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer

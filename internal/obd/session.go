@@ -287,11 +287,7 @@ func (s *session) bitmap(ctx context.Context, base byte) (uint32, error) {
 // poll asks for pids in one request and appends what the wanted ECU answered to r.
 // It returns which PIDs were measured.
 func (s *session) poll(ctx context.Context, pids []byte, wanted func(name string) bool) (r telemetry.Reading, measured []byte, err error) {
-	request := "01"
-	for _, pid := range pids {
-		request += fmt.Sprintf("%02X", pid)
-	}
-	a, arrived, err := s.request(ctx, request, requestLimit)
+	a, arrived, err := s.request(ctx, fmt.Sprintf("01%X", pids), requestLimit)
 	if err != nil {
 		return r, nil, err
 	}
