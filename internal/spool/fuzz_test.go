@@ -38,7 +38,7 @@ func FuzzRecovery(f *testing.F) {
 		}
 		dir := t.TempDir()
 		for name, b := range map[string][]byte{
-			formatName: []byte(formatText), segmentName(Telemetry, 1): seg, segmentName(Event, 3): seg, ackName: acks, gapName: gaps,
+			"format": []byte("telemetryd spool 1\n"), segmentName(Telemetry, 1): seg, segmentName(Event, 3): seg, ackName: acks, gapName: gaps,
 		} {
 			if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
 				t.Fatal(err)

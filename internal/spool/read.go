@@ -125,10 +125,6 @@ func (s *Spool) keep(c Class, seg *segment) {
 // in either log: they were accepted and are gone.
 func (s *Spool) nameHoles(c Class, i int) error {
 	holes := without(s.settled.without(s.reach(c, i)), s.logs[c][i].idx)
-	if i == 0 {
-		// What lies before it may be nobody's, or the other log's.
-		holes = slices.DeleteFunc(holes, func(r span) bool { return r.lo > r.hi })
-	}
 	other := numClasses - 1 - c
 	for k := range s.logs[other] {
 		if len(holes) == 0 {

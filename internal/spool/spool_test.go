@@ -283,11 +283,11 @@ func TestLocked(t *testing.T) {
 
 func TestOtherFormat(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, formatName), []byte("telemetryd spool 2\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "format"), []byte("telemetryd spool 2\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	_, err := Open(dir, Options{StreamID: "two"})
-	if fe, ok := errors.AsType[*FormatError](err); !ok || !strings.Contains(err.Error(), `format "2"`) || fe.Dir != dir {
+	if fe, ok := errors.AsType[*FormatError](err); !ok || !strings.Contains(err.Error(), "format 2") || fe.Dir != dir {
 		t.Errorf("Open = %v", err)
 	}
 }
