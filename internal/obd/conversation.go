@@ -1,6 +1,7 @@
 package obd
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -83,16 +84,20 @@ func (c *conversation) collect(ctx context.Context, limit time.Duration) (reply,
 			if !ok {
 				return r, c.ended()
 			}
-			for i, b := range chunk.Data {
-				if b == '>' {
-					c.counters.stray(len(chunk.Data) - i - 1)
-					return r, nil
-				}
-				if b > ' ' && b <= '~' {
-					r.arrived = chunk.Arrived
-				}
+			end := bytes.IndexByte(chunk.Data, '>')
+			answer := chunk.Data
+			if end >= 0 {
+				answer = chunk.Data[:end]
 			}
-			if r.raw = append(r.raw, chunk.Data...); len(r.raw) > maxAnswer {
+			if bytes.ContainsFunc(answer, func(b rune) bool { return b > ' ' && b <= '~' }) {
+				r.arrived = chunk.Arrived
+			}
+			r.raw = append(r.raw, answer...)
+			if end >= 0 {
+				c.counters.stray(len(chunk.Data) - end - 1)
+				return r, nil
+			}
+			if len(r.raw) > maxAnswer {
 				return r, errTimeout
 			}
 		case <-timer.C:

@@ -112,10 +112,14 @@ type Reading struct {
 // returns false.
 func (r *Reading) Add(name string, x float64) bool {
 	s, ok := signalByName[name]
-	if !ok || !(x >= s.Min && x <= s.Max) {
+	if !ok {
 		return false
 	}
-	r.Fields = append(r.Fields, Field{name, Number(x, s.Digits)})
+	v := Number(x, s.Digits) // before the range: sums in binary may be off by a hair
+	if !v.Present() || v.num < s.Min || v.num > s.Max {
+		return false
+	}
+	r.Fields = append(r.Fields, Field{name, v})
 	return true
 }
 
