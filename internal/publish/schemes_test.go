@@ -1,0 +1,334 @@
+package publish
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"log/slog"
+	"math/big"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"telemetryd/internal/spool"
+	"telemetryd/internal/status"
+	"telemetryd/internal/telemetry"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// certificates makes a CA and a certificate for 127.0.0.1 in dir.
+func certificates(t *testing.T, dir string) (ca, cert, key string) {
+	t.Helper()
+	write := func(name, kind string, der []byte) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	must := func(b []byte, err error) []byte {
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test CA"}, NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	ca = write("ca.pem", "CERTIFICATE", must(x509.CreateCertificate(rand.Reader, root, root, &caKey.PublicKey, caKey)))
+	leafKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "broker"}, NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
+	cert = write("cert.pem", "CERTIFICATE", must(x509.CreateCertificate(rand.Reader, leaf, root, &leafKey.PublicKey, caKey)))
+	key = write("key.pem", "EC PRIVATE KEY", must(x509.MarshalECPrivateKey(leafKey)))
+	return ca, cert, key
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// startMosquitto runs the distribution's broker with the listeners of config, %[1]d
+// and on being free ports, and waits for the first.
+func startMosquitto(t *testing.T, dir, config string, ports []int) {
+	t.Helper()
+	args := make([]any, len(ports))
+	for i, p := range ports {
+		args[i] = p
+	}
+	path := filepath.Join(dir, "mosquitto.conf")
+	if err := os.WriteFile(path, fmt.Appendf(nil, "user root\nper_listener_settings false\n"+config, args...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("mosquitto", "-c", path)
+	log := &bytes.Buffer{}
+	cmd.Stderr = log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if t.Failed() {
+			t.Logf("mosquitto said:\n%s", log)
+		}
+	})
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) { // waiting for a process
+		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", ports[0]))
+		if err == nil {
+			c.Close()
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+}
+
+// rig is a publisher on a real buffer.
+type rig struct {
+	spool *spool.Spool
+	clock *telemetry.Clock
+	log   *lockedBuffer
+	stop  func()
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func startPublisher(t *testing.T, broker string, credentials Credentials) *rig {
+	t.Helper()
+	b, err := ParseBroker(broker)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := spool.Open(t.TempDir(), spool.Options{StreamID: "stream"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	r := &rig{spool: s, log: &lockedBuffer{}}
+	r.clock = telemetry.NewClock("boot", func() time.Duration { return time.Since(began) }, func() (time.Time, bool) { return time.Now(), true })
+	log := slog.New(slog.NewTextHandler(r.log, nil))
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() {
+		Run(ctx, Config{Brokers: []Broker{b}, ClientID: "test", Credentials: credentials, TopicPrefix: "vehicles", VehicleID: "van-1",
+			StreamID: "stream", Version: "test", Store: s, Clock: r.clock, Health: status.NewHealth(log), Log: log})
+	})
+	var once sync.Once
+	r.stop = func() {
+		once.Do(func() {
+			cancel()
+			running.Wait()
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	t.Cleanup(r.stop)
+	return r
+}
+
+// record appends one batch.
+func (r *rig) record(t *testing.T, speed float64) {
+	t.Helper()
+	var b telemetry.Batch
+	reading := telemetry.Reading{Arrived: r.clock.Uptime()}
+	reading.Add("vehicle_speed_kmh", speed)
+	b.Add(reading)
+	zero, q := r.clock.Zero()
+	payload, err := b.Seal("van-1", "boot", zero, q).Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.spool.Append(spool.Telemetry, payload); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// await polls until done, for peers that are other processes.
+func await(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !done(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not seen in time: %s", what)
+		}
+	}
+}
+
+// Every scheme, with user, password and CA, against the distribution's broker.
+func TestSchemes(t *testing.T) {
+	dir := t.TempDir()
+	ca, cert, key := certificates(t, dir)
+	passwords := filepath.Join(dir, "passwords")
+	if out, err := exec.Command("mosquitto_passwd", "-b", "-c", passwords, "van-1", "secret").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	ports := []int{freePort(t), freePort(t), freePort(t), freePort(t)}
+	tlsLines := fmt.Sprintf("certfile %s\nkeyfile %s\n", cert, key)
+	startMosquitto(t, dir, "allow_anonymous false\npassword_file "+passwords+"\nlistener %[1]d 127.0.0.1\n"+
+		"listener %[2]d 127.0.0.1\n"+tlsLines+"listener %[3]d 127.0.0.1\nprotocol websockets\n"+
+		"listener %[4]d 127.0.0.1\nprotocol websockets\n"+tlsLines, ports)
+	good := filepath.Join(dir, "password")
+	bad := filepath.Join(dir, "wrong")
+	for path, text := range map[string]string{good: "secret\n", bad: "guess\n"} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, scheme := range []string{"mqtt", "mqtts", "ws", "wss"} {
+		t.Run(scheme, func(t *testing.T) {
+			r := startPublisher(t, fmt.Sprintf("%s://127.0.0.1:%d", scheme, ports[i]), Credentials{Username: "van-1", PasswordFile: good, CAFile: ca})
+			r.record(t, 50)
+			await(t, "the PUBACK of a batch", func() bool { return r.spool.Stats().Records == 0 })
+		})
+	}
+	t.Run("wrong password", func(t *testing.T) {
+		r := startPublisher(t, fmt.Sprintf("mqtt://127.0.0.1:%d", ports[0]), Credentials{Username: "van-1", PasswordFile: bad})
+		r.record(t, 50)
+		await(t, "a refusal", func() bool { return strings.Contains(r.log.String(), "broker_missing") })
+		r.stop()
+		if n := strings.Count(r.log.String(), "broker_missing"); n != 1 {
+			t.Errorf("said %d times:\n%s", n, r.log)
+		}
+	})
+	t.Run("unknown CA", func(t *testing.T) {
+		r := startPublisher(t, fmt.Sprintf("mqtts://127.0.0.1:%d", ports[1]), Credentials{Username: "van-1", PasswordFile: good})
+		await(t, "a refusal", func() bool { return strings.Contains(r.log.String(), "certificate") })
+	})
+}
+
+// A connection that ends without PUBACK acknowledges nothing, whatever the client's
+// tokens say.
+func TestNoAckWithoutPUBACK(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var serving sync.WaitGroup
+	rounds := make(chan struct{}, 100)
+	serving.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			buf := make([]byte, 64<<10)
+			if _, err := c.Read(buf); err == nil { // CONNECT
+				_, _ = c.Write([]byte{0x20, 2, 0, 0}) // CONNACK, accepted
+				for total := 0; total < 500; {        // some PUBLISH, never answered
+					n, err := c.Read(buf)
+					if err != nil {
+						break
+					}
+					total += n
+				}
+			}
+			c.Close()
+			rounds <- struct{}{}
+		}
+	})
+	r := startPublisher(t, "mqtt://"+l.Addr().String(), Credentials{})
+	for i := range 20 {
+		r.record(t, float64(i))
+	}
+	<-rounds
+	<-rounds
+	if n := r.spool.Stats().Records; n != 20 {
+		t.Errorf("%d of 20 records wait", n)
+	}
+	l.Close()
+	r.stop()
+	serving.Wait()
+}
+
+// A broker that accepts and then says nothing does not hold a stop.
+func TestStopInBlackHole(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	accepted := make(chan net.Conn, 10)
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			accepted <- c
+		}
+	})
+	r := startPublisher(t, "mqtt://"+l.Addr().String(), Credentials{})
+	c := <-accepted
+	began := time.Now()
+	r.stop()
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("the stop took %v", took)
+	}
+	c.Close()
+	l.Close()
+	serving.Wait()
+}
+
+func TestParseBroker(t *testing.T) {
+	for s, want := range map[string]string{
+		"mqtt://broker.example": "mqtt://broker.example:1883", "mqtts://[::1]": "mqtts://[::1]:8883", "ws://h:9001/mqtt": "ws://h:9001/mqtt", "wss://h": "wss://h:443",
+	} {
+		if b, err := ParseBroker(s); err != nil || b.String() != want {
+			t.Errorf("ParseBroker(%q) = %v, %v", s, b, err)
+		}
+	}
+	for s, want := range map[string]string{
+		"http://h": "unknown scheme", "broker.example": "no scheme", "mqtt://": "names no host", "mqtt://user:pw@h": "--password-file", "mqtt://h/x": "nothing may follow",
+	} {
+		if b, err := ParseBroker(s); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "pw") {
+			t.Errorf("ParseBroker(%q) = %v, %v", s, b, err)
+		}
+	}
+}
