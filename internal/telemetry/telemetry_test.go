@@ -1,0 +1,187 @@
+package telemetry
+
+import (
+	"encoding/json"
+	"math"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+var zero = time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)
+
+func at(d time.Duration, fields ...Field) Reading { return Reading{Arrived: d, Fields: fields} }
+
+func number1(name string, x float64) Field { return Field{name, Number(x, 2)} }
+
+// The JSON of a batch to the byte: the contract's shape, readings in order of time,
+// those of one millisecond merged, uptime_ms only for our own stamps of an unsynced
+// clock.
+func TestBatchJSON(t *testing.T) {
+	fix := Reading{Arrived: 900 * time.Millisecond, FixTime: zero.Add(200 * time.Millisecond), Fields: []Field{number1("latitude", 48.137154), {"fix", Text("3d")}}}
+	var b Batch
+	b.Add(at(300*time.Millisecond, number1("engine_speed_rpm", 1830.25)))
+	b.Add(fix)
+	b.Add(at(123*time.Millisecond, number1("vehicle_speed_kmh", 52), Field{"mil_on", Bool(true)}))
+	b.Add(at(300*time.Millisecond+400*time.Microsecond, number1("engine_load_pct", 20)))
+	b.Add(at(time.Second)) // nothing was measured
+	head := `{"schema":1,"vehicle_id":"van-12","stream_id":"s","boot_id":"b","seq":7,`
+	for q, want := range map[Quality]string{
+		System: head + `"clock":"system","samples":[{"t":"2026-11-23T10:00:00.123Z","vehicle_speed_kmh":52,"mil_on":true},` +
+			`{"t":"2026-11-23T10:00:00.200Z","latitude":48.14,"fix":"3d"},` +
+			`{"t":"2026-11-23T10:00:00.300Z","engine_speed_rpm":1830.25,"engine_load_pct":20}]}`,
+		Unsynced: head + `"clock":"unsynced","samples":[{"t":"2026-11-23T10:00:00.123Z","uptime_ms":123,"vehicle_speed_kmh":52,"mil_on":true},` +
+			`{"t":"2026-11-23T10:00:00.200Z","latitude":48.14,"fix":"3d"},` +
+			`{"t":"2026-11-23T10:00:00.300Z","uptime_ms":300,"engine_speed_rpm":1830.25,"engine_load_pct":20}]}`,
+	} {
+		r := b.Seal("van-12", "b", zero, q)
+		if got := string(r.Message("s", 7)); got != want {
+			t.Errorf("%s:\n%s\nwant\n%s", q, got, want)
+		}
+		if r.Newest != 900*time.Millisecond {
+			t.Errorf("newest %v", r.Newest)
+		}
+	}
+}
+
+// In one millisecond the later reading of a signal speaks.
+func TestMergeTakesTheLater(t *testing.T) {
+	var b Batch
+	b.Add(at(time.Millisecond, number1("vehicle_speed_kmh", 1)))
+	b.Add(at(time.Millisecond+1, number1("vehicle_speed_kmh", 2)))
+	if got := string(b.Seal("v", "b", zero, System).Message("s", 1)); strings.Count(got, "vehicle_speed_kmh") != 1 || !strings.Contains(got, `"vehicle_speed_kmh":2`) {
+		t.Error(got)
+	}
+}
+
+func TestValues(t *testing.T) {
+	for _, x := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
+		if Number(x, 2).Present() {
+			t.Errorf("%v is present", x)
+		}
+	}
+	for want, v := range map[string]Value{
+		"0": Number(math.Copysign(0, -1), 2), "-0.5": Number(-0.501, 1), "1e+300": {}, `"a\"\n"`: Text("a\"\n"), "false": Bool(false),
+	} {
+		if got, err := json.Marshal(v); v.Present() && (err != nil || string(got) != want) {
+			t.Errorf("%s, want %s, %v", got, want, err)
+		}
+	}
+}
+
+// A reading takes only what the table allows.
+func TestAddRefuses(t *testing.T) {
+	var r Reading
+	for name, x := range map[string]float64{"vehicle_speed_kmh": 256, "latitude": 90.1, "nonsense": 1, "hdop": math.NaN(), "satellites": -1} {
+		if r.Add(name, x) {
+			t.Errorf("%s=%v was taken", name, x)
+		}
+	}
+	if len(r.Fields) != 0 || !r.Add("control_module_voltage_v", 65.535004) {
+		t.Error(r.Fields)
+	}
+}
+
+// A stored record gives the message that it was made of, and Size bounds it.
+func TestRecordRoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var b Batch
+		for range rapid.IntRange(1, 30).Draw(t, "readings") {
+			r := at(time.Duration(rapid.Int64Range(0, 1e12).Draw(t, "arrived")), Field{"fix", Text(rapid.String().Draw(t, "text"))},
+				Field{"speed", Number(rapid.Float64().Draw(t, "x"), 2)})
+			b.Add(r)
+		}
+		r := b.Seal("van-1", "boot", zero, Unsynced)
+		stored, err := r.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		back, err := ParseRecord(stored)
+		if err != nil {
+			t.Fatal(err)
+		}
+		message := back.Message("01JD0000000000000000000000", 1<<60)
+		if string(message) != string(r.Message("01JD0000000000000000000000", 1<<60)) || !json.Valid(message) {
+			t.Fatalf("%s", message)
+		}
+		if back.Newest != r.Newest.Truncate(time.Millisecond) || back.VehicleID != "van-1" || back.BootID != "boot" {
+			t.Fatalf("%+v", back)
+		}
+	})
+}
+
+func FuzzParseRecord(f *testing.F) {
+	f.Add([]byte("{\"vehicle_id\":\"v\",\"boot_id\":\"b\",\"newest_ms\":1}\n\"clock\":\"gps\"}"))
+	f.Add([]byte("\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if r, err := ParseRecord(b); err == nil {
+			r.Message("s", 1)
+		}
+	})
+}
+
+// The clock follows the system's, but not its jitter, and tells when it is set.
+func TestClock(t *testing.T) {
+	up, now, synced := time.Minute, zero.Add(time.Minute), false
+	c := NewClock("boot", func() time.Duration { return up }, func() (time.Time, bool) { return now, synced })
+	if z, q := c.Zero(); !z.Equal(zero) || q != Unsynced {
+		t.Errorf("%v %v", z, q)
+	}
+	now = now.Add(3 * time.Millisecond)
+	if z, _ := c.Zero(); !z.Equal(zero) {
+		t.Errorf("jitter moved it to %v", z)
+	}
+	now, synced = now.Add(time.Hour), true
+	if z, q := c.Zero(); q != System || z.Sub(zero) != time.Hour+3*time.Millisecond {
+		t.Errorf("%v %v", z, q)
+	}
+}
+
+func TestEventJSON(t *testing.T) {
+	r, err := Event{Type: "stream_start", Severity: Info, At: time.Second, Data: StreamStart{PreviousStreamID: "p", PreviousLastSeq: 9}}.Seal("v", "b", zero, GPS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `{"schema":1,"vehicle_id":"v","stream_id":"s","boot_id":"b","seq":1,"clock":"gps","t":"2026-11-23T10:00:01.000Z",` +
+		`"type":"stream_start","severity":"info","data":{"previous_stream_id":"p","previous_last_seq":9}}`
+	if got := string(r.Message("s", 1)); got != want {
+		t.Errorf("%s\nwant\n%s", got, want)
+	}
+}
+
+// The table: unique names in snake_case, and every formula within its range.
+func TestSignalTable(t *testing.T) {
+	names := map[string]bool{}
+	pattern := regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
+	for _, s := range Signals() {
+		if names[s.Name] || !pattern.MatchString(s.Name) {
+			t.Errorf("name %q", s.Name)
+		}
+		names[s.Name] = true
+		if s.Formula == nil {
+			continue
+		}
+		for _, fill := range []byte{0, 0xFF} {
+			data := make([]byte, s.Formula.Of)
+			for i := range data {
+				data[i] = fill
+			}
+			if x := s.Formula.Number(data); !s.Formula.Bool && (x < s.Min-1e-9 || x > s.Max+1e-9) {
+				t.Errorf("%s of %X is %v, outside %v to %v", s.Name, data, x, s.Min, s.Max)
+			}
+		}
+	}
+	for name := range strings.FieldsSeq(`vehicle_speed_kmh engine_speed_rpm engine_load_pct coolant_temperature_c short_term_fuel_trim_bank1_pct
+		long_term_fuel_trim_bank1_pct fuel_pressure_kpa intake_manifold_pressure_kpa timing_advance_deg intake_air_temperature_c maf_g_s
+		throttle_position_pct run_time_s distance_with_mil_km fuel_level_pct warmups_since_clear distance_since_clear_km barometric_pressure_kpa
+		control_module_voltage_v absolute_load_pct commanded_lambda relative_throttle_pct ambient_air_temperature_c pedal_position_d_pct
+		commanded_throttle_pct engine_oil_temperature_c fuel_rate_l_h demanded_torque_pct actual_torque_pct reference_torque_nm odometer_km
+		battery_voltage_v dtc_count mil_on latitude longitude altitude_m gps_speed_kmh heading_deg satellites hdop fix`) {
+		if !names[name] {
+			t.Errorf("%s is missing", name)
+		}
+	}
+}
