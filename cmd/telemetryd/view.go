@@ -109,26 +109,52 @@ func (v *view) note(line string) {
 	v.draw()
 }
 
-// draw puts the table where it stood before.
+// columnWidth is the width of a signal with its value and unit.
+const columnWidth = 54
+
+// draw puts the table where it stood before, in as many columns as the window has
+// room for; what does not fit is counted.
 func (v *view) draw() {
+	width, height := 80, 24
+	if f, ok := v.out.(*os.File); ok {
+		if w, h, err := term.GetSize(int(f.Fd())); err == nil && w > 0 && h > 0 {
+			width, height = w, h
+		}
+	}
+	lines := []string{fmt.Sprintf("%d samples in %d batches from the broker, newest %s   (Ctrl-C ends)", v.samples, v.batches, v.t)}
+	lines = append(lines, v.table(width, height-len(v.messages)-4)...)
+	lines = append(lines, v.messages...)
+
 	var b strings.Builder
 	if v.drawn > 0 {
 		fmt.Fprintf(&b, "\x1b[%dA\x1b[J", v.drawn)
 	}
-	lines := 0
-	add := func(format string, args ...any) {
-		fmt.Fprintf(&b, format+"\n", args...)
-		lines++
+	for _, line := range lines {
+		if r := []rune(line); len(r) >= width { // a wrapped line would be two
+			line = string(r[:width-1])
+		}
+		fmt.Fprintln(&b, line)
 	}
-	add("%d samples in %d batches from the broker, newest %s   (Ctrl-C ends)", v.samples, v.batches, v.t)
+	v.drawn = len(lines)
+	_, _ = io.WriteString(v.out, b.String())
+}
+
+// table sets the newest values in columns, down before across.
+func (v *view) table(width, height int) []string {
+	var cells []string
 	for _, s := range telemetry.Signals() {
 		if value, ok := v.latest[s.Name]; ok {
-			add("  %-34s %12s %s", s.Name, value, s.Unit)
+			cells = append(cells, fmt.Sprintf("  %-32s %12s %-5s", s.Name, value, s.Unit))
 		}
 	}
-	for _, m := range v.messages {
-		add("%.100s", m)
+	columns := max(1, width/columnWidth)
+	rows := min((len(cells)+columns-1)/columns, max(1, height))
+	lines := make([]string, rows)
+	for i, cell := range cells[:min(len(cells), rows*columns)] {
+		lines[i%rows] += cell
 	}
-	v.drawn = lines
-	_, _ = io.WriteString(v.out, b.String())
+	if hidden := len(cells) - rows*columns; hidden > 0 {
+		lines = append(lines, fmt.Sprintf("  and %d more: a larger window shows them", hidden))
+	}
+	return lines
 }
