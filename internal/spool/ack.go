@@ -83,15 +83,12 @@ func (s *Spool) covered(v int64, lsn uint64) bool {
 // a record must not count as settled on disk before the gap that names it is
 // there. The caller holds wmu.
 func (s *Spool) persistAcks(clean bool) error {
-	s.mu.Lock()
-	dirty := s.gapsDirty
-	s.mu.Unlock()
-	if dirty {
+	for s.mu.Lock(); s.gapsDirty; s.mu.Lock() { // reading may find more meanwhile
+		s.mu.Unlock()
 		if err := s.persistGaps(); err != nil {
 			return err
 		}
 	}
-	s.mu.Lock()
 	v := s.version
 	s.unsaved = 0
 	st, _ := s.streamOf(s.last)

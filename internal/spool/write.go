@@ -160,7 +160,9 @@ func (s *Spool) evict(g *segment) error {
 	return s.finish()
 }
 
-// finish removes evicted segments once the gaps that name them are durable.
+// finish removes evicted segments once the gaps that name their records are
+// durable, and the acknowledgements too: a record that was delivered lately
+// must not look missing when its file is gone.
 func (s *Spool) finish() error {
 	if len(s.doomed) == 0 {
 		return nil
@@ -173,13 +175,8 @@ func (s *Spool) finish() error {
 			return err
 		}
 	}
-	s.mu.Lock()
-	wide := slices.ContainsFunc(s.gaps, func(g gap) bool { return g.wide })
-	s.mu.Unlock()
-	if wide { // does not say which records are gone: the file acks must
-		if err := s.cover(); err != nil {
-			return err
-		}
+	if err := s.cover(); err != nil {
+		return err
 	}
 	for len(s.doomed) > 0 {
 		if err := s.unlink(s.doomed[0]); err != nil {
