@@ -9,7 +9,7 @@ FUZZTIME ?= 5s
 # Debian packages that the tests need, each with a file by which it is known.
 PACKAGES := mosquitto mosquitto-clients
 
-.PHONY: help run test deps build lint fuzz clean
+.PHONY: help run test deps build lint fuzz torture clean
 
 help: ## Tell what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ fuzz: ## Run each fuzz target for FUZZTIME (5s)
 			echo "fuzz $$pkg $$target"; \
 			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x $$pkg || exit 1; \
 		done; done
+
+torture: ## Run the long form of the power-cut test of the buffer (minutes)
+	TORTURE_SEEDS=20 go test -race -timeout 60m -run TestPowerCut -v ./internal/spool
 
 clean: ## Remove what was built
 	rm -rf bin

@@ -8,8 +8,10 @@ import (
 	"io/fs"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 )
@@ -198,10 +200,15 @@ type ledger struct {
 	first    map[string]uint64 // LSN of the first record of a stream
 }
 
-// TestPowerCut cuts the power before each effect on the disk.
+// TestPowerCut cuts the power before each effect on the disk. TORTURE_SEEDS makes it
+// long: `make torture`.
 func TestPowerCut(t *testing.T) {
 	images := 0
-	for seed := range uint64(6) {
+	seeds := uint64(2) // without and with failing effects
+	if n, err := strconv.ParseUint(os.Getenv("TORTURE_SEEDS"), 10, 16); err == nil {
+		seeds = n
+	}
+	for seed := range seeds {
 		coin := rand.New(rand.NewPCG(seed, 1))
 		l := &ledger{promised: map[uint64]string{}, tried: map[uint64][]string{}, done: map[uint64]bool{}, first: map[string]uint64{}}
 		disk := &memFS{now: map[string]*inode{}, safe: map[string]*inode{}}

@@ -134,8 +134,8 @@ func TestModel(t *testing.T) {
 		t.Repeat(map[string]func(*rapid.T){
 			"append": func(t *rapid.T) {
 				c := Class(rapid.IntRange(0, 1).Draw(t, "class"))
-				payload := rapid.SliceOfN(rapid.Byte(), 1, 20_000).Draw(t, "payload")
-				for range rapid.IntRange(1, 20).Draw(t, "times") {
+				payload := rapid.SliceOfN(rapid.Byte(), 1, 9000).Draw(t, "payload")
+				for range rapid.IntRange(1, 8).Draw(t, "times") {
 					r, err := s.Append(c, payload)
 					if err != nil {
 						t.Fatal(err)
