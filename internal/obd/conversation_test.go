@@ -141,3 +141,48 @@ func TestConversationEnds(t *testing.T) {
 		}
 	})
 }
+
+// A silent car is asked again on its own bus, now and then on all, and the adapter's
+// memory is never written to.
+func TestSilentCar(t *testing.T) {
+	protocol, on := "6", false
+	c, l := converse(nil)
+	l.answer = func(text string) []string {
+		command := strings.TrimSuffix(text, "\r")
+		if digit, ok := strings.CutPrefix(command, "ATTP"); ok {
+			protocol = strings.Replace(digit, "0", "A0", 1)
+		}
+		switch {
+		case command == "ATDPN":
+			return []string{protocol + "\r>"}
+		case command == "0100" && on:
+			return []string{"7E8064100BE3FA813\r>"}
+		case command == "0100":
+			return []string{"NO DATA\r>"}
+		default:
+			return []string{"OK\r>"}
+		}
+	}
+	s := &session{conversation: *c, headers: true}
+	for range 3 * searchEvery {
+		if err := s.findBus(t.Context(), '6'); !errors.Is(err, errCarSilent) {
+			t.Fatal(err)
+		}
+	}
+	searches := 0
+	for _, text := range l.written {
+		if strings.HasPrefix(text, "ATSP") {
+			t.Errorf("%q writes the adapter's memory", text)
+		}
+		if text == "ATTP0\r" {
+			searches++
+		}
+	}
+	if searches != 3 {
+		t.Errorf("%d searches in %d attempts", searches, 3*searchEvery)
+	}
+	on = true
+	if err := s.findBus(t.Context(), '6'); err != nil || s.protocol != '6' || s.speaker != "7E8" {
+		t.Errorf("%v, protocol %c, %s", err, s.protocol, s.speaker)
+	}
+}

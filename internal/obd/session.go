@@ -18,6 +18,7 @@ type session struct {
 	protocol byte // digit of ATDPN; 0 until the bus was found
 	headers  bool // ATH1 was taken
 	speaker  string
+	silences int // questions to the bus of the last session since it answered
 }
 
 // What a session can fail of; each is a state of its own to the user.
@@ -174,14 +175,23 @@ func (s *session) request(ctx context.Context, text string, limit time.Duration)
 	return a, r.arrived, nil
 }
 
-// findBus lets the adapter look for the car's bus: the one of the last session
-// first, without writing to the adapter's memory.
+// searchEvery is how many questions to a silent car stay on the bus it was last seen
+// on before every bus is searched again: the adapter may be in another car by then.
+const searchEvery = 10
+
+// findBus finds the car on the bus of the last session, or lets the adapter search.
+// ATTP does not write to the adapter's EEPROM; ATSP does, and is used only where it
+// changes something.
 func (s *session) findBus(ctx context.Context, last byte) error {
 	if last != 0 {
 		if _, err := s.command(ctx, "ATTP"+string(last)); err != nil {
 			return err
 		}
-		if err := s.hello(ctx); !errors.Is(err, errCarSilent) {
+		s.silences++
+		if err := s.hello(ctx); !errors.Is(err, errCarSilent) || s.silences%searchEvery != 0 {
+			return err
+		}
+		if _, err := s.command(ctx, "ATTP0"); err != nil {
 			return err
 		}
 	}
@@ -189,8 +199,7 @@ func (s *session) findBus(ctx context.Context, last byte) error {
 	if err != nil {
 		return err
 	}
-	// ATSP0 writes the chip's EEPROM: only when it changes something.
-	if last != 0 || !slices.ContainsFunc(a.Lines, func(l string) bool { return l == "0" || len(l) == 2 && l[0] == 'A' }) {
+	if !slices.ContainsFunc(a.Lines, func(l string) bool { return l == "0" || len(l) == 2 && l[0] == 'A' }) {
 		if _, err := s.command(ctx, "ATSP0"); err != nil {
 			return err
 		}
@@ -214,7 +223,7 @@ func (s *session) hello(ctx context.Context) error {
 	if len(ecus) == 0 {
 		return errCarSilent
 	}
-	s.speaker = speaker(ecus)
+	s.speaker, s.silences = speaker(ecus), 0
 	d, err := s.command(ctx, "ATDPN")
 	if err != nil {
 		return err
