@@ -3,6 +3,7 @@ package obd
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"telemetryd/internal/telemetry"
@@ -121,15 +122,15 @@ func TestMeasure(t *testing.T) {
 		if err := measure(&r, item{test.pid, test.data}, nil); err != nil {
 			t.Errorf("PID %02X: %v", test.pid, err)
 		}
-		got := ""
+		var got strings.Builder
 		for i, f := range r.Fields {
 			if i > 0 {
-				got += " "
+				got.WriteString(" ")
 			}
-			got += f.Name + "=" + f.Value.String()
+			got.WriteString(f.Name + "=" + f.Value.String())
 		}
-		if got != test.want {
-			t.Errorf("PID %02X of %X: %s, want %s", test.pid, test.data, got, test.want)
+		if got.String() != test.want {
+			t.Errorf("PID %02X of %X: %s, want %s", test.pid, test.data, got.String(), test.want)
 		}
 	}
 }
