@@ -73,5 +73,12 @@
 //
 // A segment is removed only when both slots of acks say that nothing in it waits, and
 // never while it holds the highest LSN: the loss of one slot, or of the newest file, must
-// not make a position come twice.
+// not make a position come twice. Eviction keeps the same order: the gaps that name its
+// records are synced, then both slots of acks, then the file is unlinked.
+//
+// # Limits
+//
+// Beyond 2048 gaps, neighbours of a stream are joined and name too much. When both slots
+// of acks are lost, what is not there counts as delivered. After an unclean end, a damaged
+// newest record that acks does not know of looks like a torn write and is not named.
 package spool
