@@ -92,7 +92,7 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 	if !o.obd.off {
 		reading.Go(func() {
 			obd.Run(sources, obd.Config{
-				Address: o.obd.address, Find: port.FindAdapters, Rates: o.rates, MaxRequests: o.maxRequests,
+				Address: o.obd.address, Find: port.FindAdapters, Wanted: o.rates, MaxRequests: o.maxRequests,
 				Uptime: uptime, Deliver: rec.Deliver, Health: health, Log: log,
 			})
 		})

@@ -66,6 +66,9 @@ const (
 	Checksum   Cause = "checksum"
 	Incomplete Cause = "incomplete" // a multi-frame message with a missing or misplaced frame
 	WrongShape Cause = "wrong_shape"
+	Misplaced  Cause = "misplaced" // answers another request
+	Late       Cause = "late"      // held back on its way: when it was measured is not known
+	NoPrompt   Cause = "no_prompt"
 )
 
 // Trouble is a line that gave no message, and why.
@@ -73,6 +76,7 @@ type Trouble struct {
 	Cause Cause
 	Text  string
 	ECU   string // of a Negative
+	Code  byte   // of a Negative (ISO 14229-1, negative response code)
 }
 
 func (t Trouble) String() string { return fmt.Sprintf("%s: %q", t.Cause, t.Text) }
@@ -82,6 +86,7 @@ type Answer struct {
 	Messages []Message
 	Trouble  []Trouble
 	Lines    []string // the lines as they came, echo removed: for AT commands
+	Frames   int      // lines that carry bytes of a car, whatever they are worth
 }
 
 // Has reports whether a line was refused for this cause.
@@ -212,13 +217,19 @@ func (p *parser) message(ecu string, data []byte, text string) {
 	switch {
 	case len(data) >= 3 && data[0] == 0x7F:
 		if data[2] != responsePending {
-			p.answer.Trouble = append(p.answer.Trouble, Trouble{Cause: Negative, Text: text, ECU: ecu})
+			p.answer.Trouble = append(p.answer.Trouble, Trouble{Cause: Negative, Text: text, ECU: ecu, Code: data[2]})
 		}
-	case len(data) >= 1 && data[0] >= 0x41 && data[0] <= 0x4A:
+	case len(data) >= 1 && isResponse(data[0]):
 		p.answer.Messages = append(p.answer.Messages, Message{ecu, data})
 	default:
 		p.trouble(Garbage, text)
 	}
+}
+
+// isResponse reports whether a service byte is that of a positive answer to modes
+// 01 to 0A (SAE J1979), 21 or 22 (ISO 14230-3, ISO 14229-1).
+func isResponse(service byte) bool {
+	return service >= 0x41 && service <= 0x4A || service == 0x61 || service == 0x62
 }
 
 // responsePending is the negative response code of an ECU that still works on it
@@ -242,6 +253,7 @@ func (p *parser) line(text string) {
 		p.trouble(Garbage, text)
 		return
 	}
+	p.answer.Frames++
 	bus := p.bus
 	if bus == UnknownBus {
 		bus = guess(digits)
@@ -291,7 +303,7 @@ func guess(digits string) Bus {
 
 // legacyService reports whether a service byte of an answer follows three header bytes.
 func legacyService(data []byte) bool {
-	return data[3] >= 0x41 && data[3] <= 0x4A || data[3] == 0x7F
+	return isResponse(data[3]) || data[3] == 0x7F
 }
 
 // legacyFrame reads three header bytes, data and a checksum.

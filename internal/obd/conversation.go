@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"telemetryd/internal/port"
@@ -31,6 +32,12 @@ const (
 	// interruptLimit is how long an interrupted adapter may take to its prompt.
 	interruptLimit = 100 * time.Millisecond
 	identifyLimit  = time.Second
+	// searchLimit is for an adapter that says that it looks for the bus.
+	searchLimit = 15 * time.Second
+	// mayExplain is how much of an answer is looked at for such words.
+	mayExplain = 256
+	// pendingLimit is for an ECU that says that it works on it (P2*max of ISO 14229-2).
+	pendingLimit = 5500 * time.Millisecond
 )
 
 // conversation asks an adapter one thing at a time.
@@ -65,8 +72,8 @@ func (c *conversation) send(ctx context.Context, text string) error {
 }
 
 // ask sends a request and collects its answer up to the prompt. It returns
-// errTimeout when the prompt does not come within limit: the adapter has to be
-// brought back in step then.
+// errTimeout when the prompt does not come within limit, or later where adapter or
+// ECU say that they need longer: the adapter has to be brought back in step then.
 func (c *conversation) ask(ctx context.Context, request string, limit time.Duration) (reply, error) {
 	if err := c.send(ctx, request+"\r"); err != nil {
 		return reply{}, err
@@ -93,6 +100,10 @@ func (c *conversation) collect(ctx context.Context, limit time.Duration) (reply,
 				r.arrived = chunk.Arrived
 			}
 			r.raw = append(r.raw, answer...)
+			if longer := patience(r.raw[:min(len(r.raw), mayExplain)]); longer > limit {
+				limit = longer
+				timer.Reset(limit)
+			}
 			if end >= 0 {
 				c.counters.stray(len(chunk.Data) - end - 1)
 				return r, nil
@@ -106,6 +117,18 @@ func (c *conversation) collect(ctx context.Context, limit time.Duration) (reply,
 			return r, ctx.Err()
 		}
 	}
+}
+
+// patience is how long to wait on after these bytes: longer than usual when they say
+// that the adapter looks for the bus or that an ECU asks for time.
+func patience(b []byte) time.Duration {
+	switch {
+	case bytes.Contains(b, []byte("SEARCH")), bytes.Contains(b, []byte("BUS IN")):
+		return searchLimit
+	case bytes.Contains(b, []byte("7F")):
+		return pendingLimit
+	}
+	return 0
 }
 
 // ended tells why the port's bytes ended.
@@ -128,11 +151,33 @@ func (c *conversation) resync(ctx context.Context) error {
 	if _, err := c.collect(ctx, interruptLimit); err != nil && !errors.Is(err, errTimeout) {
 		return err
 	}
-	_, err := c.ask(ctx, "ATI", identifyLimit)
-	if err != nil {
+	if err := c.send(ctx, "ATI\r"); err != nil {
 		return err
 	}
-	return c.drain(ctx)
+	// A late answer to the request before may come first, with a prompt of its own.
+	for range lateAnswers {
+		r, err := c.collect(ctx, identifyLimit)
+		if err != nil {
+			return err
+		}
+		if banner(r.raw) != "" {
+			return c.drain(ctx)
+		}
+	}
+	return errTimeout
+}
+
+// lateAnswers bounds how many answers may precede that to ATI.
+const lateAnswers = 4
+
+// banner finds what an adapter calls itself; empty when it says nothing of it.
+func banner(raw []byte) string {
+	for line := range lines(raw) {
+		if strings.Contains(line, "ELM") || strings.Contains(line, "STN") || strings.Contains(line, "OBD") {
+			return line
+		}
+	}
+	return ""
 }
 
 // drain waits until the line is silent.

@@ -47,6 +47,11 @@ func converse(answer func(string) []string) (*conversation, *line) {
 	return &conversation{wire: l, counters: new(Counters)}, l
 }
 
+// converser is a session without a ceiling.
+func converser(c *conversation, l *line) *session {
+	return &session{conversation: *c, now: func() time.Duration { return time.Since(l.began) }, pace: newPacer(0)}
+}
+
 // However the bytes are cut into chunks, the answer is what stands before the prompt.
 func TestAnswerInAnyChunks(t *testing.T) {
 	whole := "41 0C 1A F8\r\r>"
@@ -105,11 +110,11 @@ func TestResync(t *testing.T) {
 				return []string{"41 0D 33\r>"}
 			}
 		}
-		s := &session{conversation: *c}
-		if a, _, err := s.request(t.Context(), "010C", time.Second); err != nil || len(a.Messages) != 0 {
+		s := converser(c, l)
+		if a, _, err := s.exchange(t.Context(), query{text: "010C"}, never); err != nil || len(a.Messages) != 0 {
 			t.Errorf("%v, %v", a, err)
 		}
-		a, _, err := s.request(t.Context(), "010D", time.Second)
+		a, _, err := s.exchange(t.Context(), query{text: "010D"}, never)
 		if err != nil || len(a.Messages) != 1 || a.Messages[0].Data[1] != 0x0D {
 			t.Errorf("%v, %v", a, err)
 		}
@@ -163,7 +168,8 @@ func TestSilentCar(t *testing.T) {
 			return []string{"OK\r>"}
 		}
 	}
-	s := &session{conversation: *c, headers: true}
+	s := converser(c, l)
+	s.headers = true
 	for range 3 * searchEvery {
 		if err := s.findBus(t.Context(), '6'); !errors.Is(err, errCarSilent) {
 			t.Fatal(err)

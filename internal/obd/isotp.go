@@ -117,6 +117,7 @@ func (p *parser) looseFrame(digits, text string) bool {
 	if len(digits) < 2 || digits[1] != ':' {
 		return false
 	}
+	p.answer.Frames++
 	number, err := strconv.ParseUint(digits[:1], 16, 8)
 	payload, bad := hex.DecodeString(digits[2:])
 	if err != nil || bad != nil || len(payload) > 7 {

@@ -10,144 +10,241 @@ import (
 // maxPIDs is how many parameters one request may name (SAE J1979, CAN only).
 const maxPIDs = 6
 
-// task is one thing to read again and again: a PID, or the adapter's own voltage.
+// task is one thing to read again and again.
 type task struct {
-	pid     byte
-	voltage bool          // ATRV: puts nothing on the bus
-	period  time.Duration // 0 = as often as possible
+	signals []string      // that it gives; none for trouble codes and the like
+	request string        // in hex, without a count digit; empty for what the adapter measures itself
+	pid     byte          // of a mode 01 parameter, which may ride along with others
+	packs   bool          // it is one
+	period  time.Duration // between two readings; of `max` what it counts with beside others
+	max     bool          // as often as possible
 	due     time.Duration
-	alone   bool // never packed with others: not known to be harmless
-	misses  int  // requests in a row that gave it no value
+	once    bool   // read once, and given up when it is refused
+	ended   func() // called then
+
+	// Of what is no mode 01 parameter:
+	query query
+	take  func(a Answer, arrived time.Duration) bool // uses the answer; reports whether it was one
+
+	alone    bool // makes a set fail, or is left out of it: asked by itself from then on
+	packed   bool // was measured in a set of two or more
+	misses   int  // requests in a row that gave it no value
+	refused  bool // gives nothing by itself either: asked seldom
+	measured int  // readings since the last report
 }
 
 const (
-	// toleratedSets in a row may fail before single requests are the rule.
-	toleratedSets = 2
-	// toleratedMisses in a row make a PID one that the car does not give, whatever
-	// its bitmap says.
+	// maxCountsAs is the period a `max` task counts with where the budget is too
+	// small for all: it shares as one of 1 Hz would. What is left over is its own.
+	maxCountsAs = time.Second
+	// slack is how far a deadline may be missed. What is more puts the whole plan off:
+	// so a budget too small for all is shared in proportion to the wanted rates, and
+	// after a pause nothing is made up for in a burst.
+	slack = 100 * time.Millisecond
+	// toleratedMisses in a row end a task's riding, and then its regular reading,
+	// whatever the car's bitmap says.
 	toleratedMisses = 3
-	// missedPeriod is how often such a PID is still tried.
-	missedPeriod = 30 * time.Second
+	// refusedPeriod is how often what the car refuses is tried again.
+	refusedPeriod = 30 * time.Second
 )
 
-// schedule decides what to ask next. It is a pure structure: time is handed in,
-// as time since boot.
-type schedule struct {
-	tasks   []*task
-	multi   bool          // this bus takes several PIDs in a request
-	spacing time.Duration // least time from one bus request to the next
-	free    time.Duration // when the next bus request may leave
-	// setsFailed counts sets in a row that gave nothing, since one gave something.
-	setsFailed int
+// newTask plans request at rate hertz; math.Inf(1) means as often as possible.
+func newTask(request string, rate float64, now time.Duration, signals ...string) *task {
+	t := &task{signals: signals, request: request, due: now, period: maxCountsAs, max: math.IsInf(rate, 1)}
+	if !t.max {
+		t.period = time.Duration(float64(time.Second) / rate)
+	}
+	return t
 }
 
-// newSchedule plans tasks for rates in hertz by PID; math.Inf(1) means as often as
-// possible. ceiling is requests per second on the bus, 0 for none.
-func newSchedule(rates map[byte]float64, voltage float64, multi bool, ceiling float64, now time.Duration) *schedule {
-	s := &schedule{multi: multi, free: now}
-	if ceiling > 0 {
-		s.spacing = time.Duration(float64(time.Second) / ceiling)
+// onBus reports whether asking it puts something on the car's bus.
+func (t *task) onBus() bool { return t.request != "" }
+
+// rides reports whether it may share a request.
+func (t *task) rides() bool { return t.packs && !t.alone }
+
+// deadline is when the next reading is due: before it this one should be done.
+func (t *task) deadline() time.Duration { return t.due + t.period }
+
+// pacer keeps the ceiling of requests on the bus.
+type pacer struct {
+	spacing time.Duration // least time from one request to the next
+	free    time.Duration // when the next may leave
+}
+
+// newPacer makes a pacer for so many requests per second, 0 for no ceiling. The
+// spacing is 1 % wider than it has to be: so no second sees one more, though a
+// request may leave some milliseconds late and the next one in time.
+func newPacer(ceiling float64) *pacer {
+	if ceiling <= 0 {
+		return &pacer{}
 	}
-	for pid, rate := range rates {
-		if rate > 0 {
-			s.tasks = append(s.tasks, &task{pid: pid, period: period(rate), due: now})
-		}
+	return &pacer{spacing: time.Duration(1.01 * float64(time.Second) / ceiling)}
+}
+
+// sent notes that a request left.
+func (p *pacer) sent(now time.Duration) { p.free = now + p.spacing }
+
+// schedule decides what to ask next. It is a pure structure: time is handed in,
+// as time since boot. A turn is what next returns: the tasks of one request.
+type schedule struct {
+	tasks []*task
+	pace  *pacer
+	sets  *sets // nil where the bus takes one PID in a request
+}
+
+func newSchedule(pace *pacer, multi bool) *schedule {
+	s := &schedule{pace: pace}
+	if multi {
+		s.sets = newSets()
 	}
-	if voltage > 0 {
-		s.tasks = append(s.tasks, &task{voltage: true, period: period(voltage), due: now})
-	}
-	slices.SortFunc(s.tasks, func(a, b *task) int { return cmp.Compare(a.pid, b.pid) })
 	return s
 }
 
-func period(rate float64) time.Duration {
-	if math.IsInf(rate, 1) {
-		return 0
-	}
-	return time.Duration(float64(time.Second) / rate)
-}
+// add puts a task under the plan.
+func (s *schedule) add(t *task) { s.tasks = append(s.tasks, t) }
 
-// next returns the tasks of the next request and when it may be sent. The most
-// overdue leads, measured in periods of its own, so that a budget too small for
-// all is shared in proportion; on a bus that allows it others ride along which
-// are due, or would be within a quarter of their period. No task: nothing to do.
+// next returns the tasks of the next request and when it may be sent. The nearest
+// deadline leads; where the bus allows it, others ride along that are due, or would
+// be within a quarter of their period, and those that can never be read too often.
+// No task: nothing to do.
 func (s *schedule) next(now time.Duration) (tasks []*task, at time.Duration) {
-	var lead *task
+	when := max(now, s.pace.free)
+	var lead, own *task
 	for _, t := range s.tasks {
-		if lead == nil || order(t, lead, now) < 0 {
-			lead = t
+		switch {
+		case t.onBus():
+			if lead == nil || before(t, lead, when) {
+				lead = t
+			}
+		case own == nil || t.due < own.due:
+			own = t
 		}
 	}
-	if lead == nil {
+	if lead != nil && when-lead.deadline() > slack {
+		s.putOff(when - lead.deadline() - slack)
+	}
+	if s.sets != nil {
+		if part := s.sets.trial(); part != nil && (own == nil || own.due > now) {
+			return part, when
+		}
+	}
+	switch {
+	case lead == nil && own == nil:
 		return nil, 0
+	case lead == nil || own != nil && own.due <= max(now, min(when, lead.due)):
+		return []*task{own}, max(own.due, now)
 	}
-	at = max(lead.due, now)
-	if lead.voltage {
-		return []*task{lead}, at
+	at = when
+	if !lead.max {
+		at = max(when, lead.due)
 	}
-	at = max(at, s.free)
 	tasks = []*task{lead}
-	if !s.multi || lead.alone {
+	if s.sets == nil || !lead.rides() {
 		return tasks, at
 	}
 	var riders []*task
 	for _, t := range s.tasks {
-		if t != lead && !t.voltage && !t.alone && t.due-t.period/4 <= at {
+		if t != lead && t.rides() && (t.max || t.due-t.period/4 <= at) {
 			riders = append(riders, t)
 		}
 	}
-	slices.SortStableFunc(riders, func(a, b *task) int { return order(a, b, at) })
-	return append(tasks, riders[:min(len(riders), maxPIDs-1)]...), at
+	slices.SortStableFunc(riders, func(a, b *task) int {
+		if before(a, b, at) {
+			return -1
+		}
+		return 1
+	})
+	return append(tasks, riders[:min(len(riders), s.sets.size()-1)]...), at
 }
 
-// order puts what is more late first; what is not due yet comes by its due time.
-func order(a, b *task, now time.Duration) int {
-	aDue, bDue := a.due <= now, b.due <= now
-	switch {
-	case aDue && bDue:
-		return cmp.Compare(b.lateness(now), a.lateness(now))
-	case aDue != bDue && aDue:
-		return -1
-	case aDue != bDue:
-		return 1
-	default:
-		return cmp.Compare(a.due, b.due)
+// putOff moves all that goes over the bus by d.
+func (s *schedule) putOff(d time.Duration) {
+	for _, t := range s.tasks {
+		if t.onBus() {
+			t.due += d
+		}
 	}
 }
 
-// fastest is the period that a task without one counts with.
-const fastest = 10 * time.Millisecond
-
-func (t *task) lateness(now time.Duration) float64 {
-	return float64(now-t.due) / float64(max(t.period, fastest))
+// before reports whether a goes before b at the time now: what is due, the nearest
+// deadline first, then what may be read at any time, then what is due next.
+func before(a, b *task, now time.Duration) bool {
+	switch aDue, bDue := a.due <= now, b.due <= now; {
+	case aDue && bDue:
+		return a.deadline() < b.deadline()
+	case !aDue && !bDue && a.max != b.max:
+		return a.max
+	default:
+		return a.due < b.due
+	}
 }
 
-// sent notes that a bus request left at the time now.
-func (s *schedule) sent(now time.Duration) { s.free = max(s.free, now) + s.spacing }
+// outcome is what became of a request.
+type outcome uint8
 
-// suspect notes that a set of tasks gave nothing: one of them may refuse them all, so
-// each is asked alone until it has answered. When a set fails again after all of
-// its members answered alone, this car takes no sets.
-func (s *schedule) suspect(tasks []*task) {
-	if s.setsFailed++; s.setsFailed > toleratedSets {
-		s.multi = false
+const (
+	answered outcome = iota // the wanted ECU gave values
+	rejected                // the wanted ECU said no
+	unheard                 // nothing, or nothing whole
+)
+
+// done notes the outcome of a turn sent at the time now. got tells which tasks were
+// measured.
+func (s *schedule) done(tasks []*task, now time.Duration, o outcome, got func(*task) bool) {
+	n := 0
+	for _, t := range tasks {
+		if got(t) {
+			n++
+		}
+	}
+	if s.sets != nil && tasks[0].packs {
+		s.sets.learn(tasks, o, n)
 	}
 	for _, t := range tasks {
-		t.alone = true
+		t.done(now, got(t), len(tasks) > 1 && n == 0)
+		if t.once && (got(t) || t.refused) {
+			s.tasks = slices.DeleteFunc(s.tasks, func(x *task) bool { return x == t })
+			if t.ended != nil {
+				t.ended()
+			}
+		}
 	}
 }
 
-// done notes the outcome for a task of the request sent at the time now.
-func (t *task) done(now time.Duration, measured bool) {
-	if t.due += t.period; t.due <= now {
-		t.due = now + 1 // behind: no catching up in a burst
+// done notes whether a turn measured the task. Of a set that gave nothing at all
+// its parts are asked next: that is not the task's miss.
+func (t *task) done(now time.Duration, measured, setFailed bool) {
+	if t.max && t.due > now || !t.onBus() {
+		t.due = now // read early, out of what others left; the adapter's own has no plan to keep
 	}
-	if measured {
-		t.misses, t.alone = 0, false
-		return
+	t.due += t.period
+	switch {
+	case measured:
+		t.misses, t.refused = 0, false
+		t.measured++
+	case setFailed:
+	default:
+		if t.misses++; t.misses < toleratedMisses {
+			return
+		}
+		if t.rides() {
+			t.alone, t.misses = true, 0 // perhaps it answers by itself
+			return
+		}
+		t.refused = true
+		t.due = now + max(refusedPeriod, t.period)
 	}
-	if t.misses++; t.misses >= toleratedMisses {
-		t.alone = true
-		t.due = now + missedPeriod
+}
+
+// refused lists the tasks that the car gives no value for.
+func (s *schedule) refused() []*task {
+	var list []*task
+	for _, t := range s.tasks {
+		if t.refused && len(t.signals) > 0 {
+			list = append(list, t)
+		}
 	}
+	slices.SortFunc(list, func(a, b *task) int { return cmp.Compare(a.request, b.request) })
+	return list
 }

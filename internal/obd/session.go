@@ -3,31 +3,37 @@ package obd
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
-
-	"telemetryd/internal/telemetry"
 )
 
 // session is one adapter from its wake-up to its loss.
 type session struct {
 	conversation
-	protocol byte // digit of ATDPN; 0 until the bus was found
+	now  func() time.Duration // time since boot
+	pace *pacer
+
 	headers  bool // ATH1 was taken
-	speaker  string
-	silences int // questions to the bus of the last session since it answered
+	adaptive bool // ATAT1 was taken
+	car
+	at       channel // as the adapter is set
+	noFilter bool    // the adapter knows no receive filter
+	filtered bool    // its buffer is too small for what all ECUs say
+	count    counting
+	timing   timing
+	garbled  int           // answers in a row that held nothing but garbage
+	usual    time.Duration // from a request to the last byte of its answer
 }
 
 // What a session can fail of; each is a state of its own to the user.
 var (
 	errSilent        = errors.New("nothing answers")
 	errNotELM        = errors.New("what answers is no ELM327")
+	errCarOff        = errors.New("the car's bus is not reached")
 	errCarSilent     = errors.New("the car does not answer")
 	errNothingWanted = errors.New("the car has none of the wanted signals")
 	errRestarted     = errors.New("the adapter restarted")
+	errLostSettings  = errors.New("the adapter lost its settings")
 	errOutOfStep     = errors.New("the adapter cannot be brought back in step")
 	errLostPrompt    = errors.New("the adapter gave no prompt")
 )
@@ -35,19 +41,24 @@ var (
 const (
 	resetLimit   = 3 * time.Second
 	commandLimit = time.Second
-	// searchLimit is for the first request, under which the adapter tries every bus.
-	searchLimit  = 15 * time.Second
-	requestLimit = 5 * time.Second
-	probeLimit   = time.Second
+	probeLimit   = 250 * time.Millisecond
+	// answerLimit is above the longest time an adapter waits for a car (ATST FF).
+	answerLimit = 1500 * time.Millisecond
+	// toleratedGarbage in a row mean that the adapter lost its settings.
+	toleratedGarbage = 3
 )
 
 // bauds are tried in the order of how common they are.
 var bauds = []int{38400, 115200, 500000, 230400, 9600, 57600}
 
-// findBaud tries the rates until a prompt comes. DEL is ignored by the adapter and
-// flushes what noise may have left in its line.
-func (s *session) findBaud(ctx context.Context) (int, error) {
-	for _, baud := range bauds {
+// findBaud tries the rates until a prompt comes, that of the last time first. DEL is
+// ignored by the adapter and flushes what noise may have left in its line.
+func (s *session) findBaud(ctx context.Context, last int) (int, error) {
+	rates := bauds
+	if last != 0 {
+		rates = append([]int{last}, bauds...)
+	}
+	for _, baud := range rates {
 		if err := s.wire.SetBaud(baud); err != nil {
 			return 0, err
 		}
@@ -55,7 +66,7 @@ func (s *session) findBaud(ctx context.Context) (int, error) {
 			if err := s.send(ctx, "\x7F\x7F\r"); err != nil {
 				return 0, err
 			}
-			_, err := s.collect(ctx, probeLimit/4)
+			_, err := s.collect(ctx, probeLimit)
 			if err == nil {
 				return baud, s.drain(ctx)
 			}
@@ -73,17 +84,27 @@ func (s *session) wake(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	s.headers = false
-	for _, command := range []string{"ATE0", "ATL0", "ATS0", "ATH1", "ATAT1", "ATCAF1"} {
-		a, err := s.command(ctx, command)
+	s.at, s.garbled = channel{}, 0
+	s.timing = timing{}
+	for _, command := range []struct {
+		text  string
+		taken *bool
+	}{{"ATE0", nil}, {"ATL0", nil}, {"ATS0", nil}, {"ATH1", &s.headers}, {"ATAT1", &s.adaptive}, {"ATCAF1", nil}} {
+		taken, err := s.set(ctx, command.text)
 		if err != nil {
 			return "", err
 		}
-		if command == "ATH1" && slices.Contains(a.Lines, "OK") {
-			s.headers = true
+		if command.taken != nil {
+			*command.taken = taken
 		}
 	}
 	return name, nil
+}
+
+// set changes a setting of the adapter and reports whether it took it.
+func (s *session) set(ctx context.Context, text string) (bool, error) {
+	a, err := s.command(ctx, text)
+	return slices.Contains(a.Lines, "OK"), err
 }
 
 // identify asks for the banner, by a reset if possible.
@@ -98,14 +119,11 @@ func (s *session) identify(ctx context.Context) (string, error) {
 		if err != nil && !errors.Is(err, errTimeout) {
 			return "", err
 		}
-		// Some clones print the banner without a prompt.
-		for line := range lines(r.raw) {
-			if strings.Contains(line, "ELM") || strings.Contains(line, "STN") || strings.Contains(line, "OBD") {
-				if err != nil {
-					err = s.resync(ctx)
-				}
-				return line, err
+		if name := banner(r.raw); name != "" {
+			if err != nil { // some clones print the banner without a prompt
+				err = s.recover(ctx)
 			}
+			return name, err
 		}
 	}
 	if heard {
@@ -129,6 +147,9 @@ func (s *session) command(ctx context.Context, text string) (Answer, error) {
 		return Answer{}, err
 	}
 	a := parseAnswer(r.raw, text, UnknownBus)
+	if a.Has(Restarted) && text != "ATI" {
+		return a, errRestarted
+	}
 	return a, nil
 }
 
@@ -150,216 +171,4 @@ func (s *session) bus() Bus {
 		return UnknownBus
 	}
 	return busOf(s.protocol)
-}
-
-// request puts a request on the bus. Trouble on the way is counted; a restart of
-// the adapter and a port that is gone are errors.
-func (s *session) request(ctx context.Context, text string, limit time.Duration) (Answer, time.Duration, error) {
-	s.counters.request()
-	r, err := s.ask(ctx, text, limit)
-	timeout := errors.Is(err, errTimeout)
-	if err != nil && !timeout {
-		return Answer{}, 0, err
-	}
-	if timeout {
-		// Without its prompt an answer may be cut anywhere: nothing of it counts.
-		return Answer{}, 0, s.recover(ctx)
-	}
-	a := parseAnswer(r.raw, text, s.bus())
-	for _, t := range a.Trouble {
-		s.counters.trouble(t.Cause)
-	}
-	if a.Has(Restarted) {
-		return Answer{}, 0, errRestarted
-	}
-	return a, r.arrived, nil
-}
-
-// searchEvery is how many questions to a silent car stay on the bus it was last seen
-// on before every bus is searched again: the adapter may be in another car by then.
-const searchEvery = 10
-
-// findBus finds the car on the bus of the last session, or lets the adapter search.
-// ATTP does not write to the adapter's EEPROM; ATSP does, and is used only where it
-// changes something.
-func (s *session) findBus(ctx context.Context, last byte) error {
-	if last != 0 {
-		if _, err := s.command(ctx, "ATTP"+string(last)); err != nil {
-			return err
-		}
-		s.silences++
-		if err := s.hello(ctx); !errors.Is(err, errCarSilent) || s.silences%searchEvery != 0 {
-			return err
-		}
-		if _, err := s.command(ctx, "ATTP0"); err != nil {
-			return err
-		}
-	}
-	a, err := s.command(ctx, "ATDPN")
-	if err != nil {
-		return err
-	}
-	if !slices.ContainsFunc(a.Lines, func(l string) bool { return l == "0" || len(l) == 2 && l[0] == 'A' }) {
-		if _, err := s.command(ctx, "ATSP0"); err != nil {
-			return err
-		}
-	}
-	return s.hello(ctx)
-}
-
-// hello asks for the first bitmap of PIDs, notes who answers and on which bus.
-func (s *session) hello(ctx context.Context) error {
-	s.protocol = 0
-	a, _, err := s.request(ctx, "0100", searchLimit)
-	if err != nil {
-		return err
-	}
-	var ecus []string
-	for _, m := range a.Messages {
-		if _, err := split(m.Data, []byte{0x00}); err == nil {
-			ecus = append(ecus, m.ECU)
-		}
-	}
-	if len(ecus) == 0 {
-		return errCarSilent
-	}
-	s.speaker, s.silences = speaker(ecus), 0
-	d, err := s.command(ctx, "ATDPN")
-	if err != nil {
-		return err
-	}
-	for _, line := range d.Lines {
-		if digit := strings.TrimPrefix(line, "A"); len(digit) == 1 && digit != "0" {
-			s.protocol = digit[0]
-		}
-	}
-	return nil
-}
-
-// engines are the ids under which the engine's ECU answers: CAN with 11 and 29
-// bits (ISO 15765-4), and the older buses (SAE J2178).
-var engines = []string{"7E8", "18DAF110", "10"}
-
-// speaker chooses the ECU whose values count: the engine's, else the first id.
-func speaker(ecus []string) string {
-	for _, e := range engines {
-		if slices.Contains(ecus, e) {
-			return e
-		}
-	}
-	return slices.Min(ecus)
-}
-
-// discover asks which PIDs the car has: the next bitmap only while the last one
-// says that there is more.
-func (s *session) discover(ctx context.Context) ([]byte, error) {
-	var pids []byte
-	for base := 0; base <= 0xC0; base += 0x20 {
-		bitmap, err := s.bitmap(ctx, byte(base))
-		if err != nil {
-			return nil, err
-		}
-		for i := range 32 {
-			if bitmap&(1<<(31-i)) != 0 {
-				pids = append(pids, byte(base+i+1))
-			}
-		}
-		if bitmap&1 == 0 {
-			break
-		}
-	}
-	return slices.DeleteFunc(pids, isBitmap), nil
-}
-
-// bitmap asks one bitmap; a car that promised one and does not give it, twice, has
-// none.
-func (s *session) bitmap(ctx context.Context, base byte) (uint32, error) {
-	for range 2 {
-		a, _, err := s.request(ctx, fmt.Sprintf("01%02X", base), requestLimit)
-		if err != nil {
-			return 0, err
-		}
-		for _, m := range a.Messages {
-			items, err := split(m.Data, []byte{base})
-			if err == nil && m.ECU == s.speaker {
-				d := items[0].data
-				return uint32(d[0])<<24 | uint32(d[1])<<16 | uint32(d[2])<<8 | uint32(d[3]), nil
-			}
-		}
-	}
-	if base == 0 {
-		return 0, errCarSilent
-	}
-	return 0, nil
-}
-
-// poll asks for pids in one request and appends what the wanted ECU answered to r.
-// It returns which PIDs were measured.
-func (s *session) poll(ctx context.Context, pids []byte, wanted func(name string) bool) (r telemetry.Reading, measured []byte, err error) {
-	a, arrived, err := s.request(ctx, fmt.Sprintf("01%X", pids), requestLimit)
-	if err != nil {
-		return r, nil, err
-	}
-	r.Arrived = arrived
-	for _, m := range a.Messages {
-		if m.ECU != s.speaker {
-			continue
-		}
-		items, err := split(m.Data, pids)
-		if err != nil {
-			s.counters.trouble(WrongShape)
-			continue
-		}
-		for _, it := range items {
-			if slices.Contains(measured, it.pid) {
-				s.counters.trouble(WrongShape) // one answer a PID: the first
-				continue
-			}
-			if measure(&r, it, wanted) != nil {
-				s.counters.refused()
-			}
-			measured = append(measured, it.pid)
-		}
-	}
-	s.counters.values(len(r.Fields))
-	return r, measured, nil
-}
-
-// voltage reads the voltage at the adapter's plug; it puts nothing on the bus.
-func (s *session) voltage(ctx context.Context) (r telemetry.Reading, err error) {
-	reply, err := s.ask(ctx, "ATRV", commandLimit)
-	if errors.Is(err, errTimeout) {
-		return r, s.recover(ctx)
-	}
-	if err != nil {
-		return r, err
-	}
-	a := parseAnswer(reply.raw, "ATRV", UnknownBus)
-	if a.Has(Restarted) {
-		return r, errRestarted
-	}
-	r.Arrived = reply.arrived
-	for _, line := range a.Lines {
-		if volts, ok := parseVolts(line); ok {
-			if r.Add("battery_voltage_v", volts) {
-				s.counters.values(1)
-			} else {
-				s.counters.refused()
-			}
-			break
-		}
-	}
-	return r, nil
-}
-
-// parseVolts reads "12.6V". Exactly digits, a point and digits: nothing else that a
-// number may look like.
-func parseVolts(line string) (float64, bool) {
-	digits, ok := strings.CutSuffix(line, "V")
-	whole, fraction, point := strings.Cut(digits, ".")
-	if !ok || !point || whole == "" || fraction == "" || strings.Trim(whole+fraction, "0123456789") != "" {
-		return 0, false
-	}
-	volts, err := strconv.ParseFloat(digits, 64)
-	return volts, err == nil
 }

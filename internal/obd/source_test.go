@@ -56,7 +56,7 @@ func drive(t *testing.T, o sim.OBDConfig, rates map[string]float64, ceiling floa
 	ctx, stop := context.WithCancel(t.Context())
 	var done sync.WaitGroup
 	done.Go(func() {
-		Run(ctx, Config{Address: &a, Rates: rates, MaxRequests: ceiling, Uptime: uptime, Health: r,
+		Run(ctx, Config{Address: &a, Wanted: rates, MaxRequests: ceiling, Uptime: uptime, Health: r,
 			Deliver: func(x telemetry.Reading) {
 				select {
 				case r.got <- x:

@@ -112,14 +112,17 @@ type Reading struct {
 // returns false.
 func (r *Reading) Add(name string, x float64) bool {
 	s, ok := signalByName[name]
-	if !ok {
-		return false
-	}
+	return ok && r.AddTo(*s, x)
+}
+
+// AddTo appends the number x under a signal that need not be in the table, with
+// its decimals and within its range, as Add does.
+func (r *Reading) AddTo(s Signal, x float64) bool {
 	v := Number(x, s.Digits) // before the range: sums in binary may be off by a hair
 	if !v.Present() || v.num < s.Min || v.num > s.Max {
 		return false
 	}
-	r.Fields = append(r.Fields, Field{name, v})
+	r.Fields = append(r.Fields, Field{s.Name, v})
 	return true
 }
 

@@ -30,4 +30,12 @@ type Status struct {
 	LastSeq          uint64      `json:"last_seq"`
 	OldestUnackedSeq uint64      `json:"oldest_unacked_seq,omitempty"` // of this stream; absent when all is acknowledged
 	Health           []Condition `json:"health"`
+	Rates            []Rate      `json:"rates,omitempty"` // of the car's signals, while it is read
+}
+
+// Rate tells how often a signal is wanted and how often it is read, in hertz.
+type Rate struct {
+	Signal   string  `json:"signal"`
+	Wanted   float64 `json:"wanted_hz,omitempty"` // absent: as often as possible
+	Achieved float64 `json:"achieved_hz"`
 }

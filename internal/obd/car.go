@@ -1,0 +1,176 @@
+package obd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// car is what a session knows of the car behind the adapter.
+type car struct {
+	protocol byte     // digit of ATDPN; 0 until the bus was found
+	ecus     []string // that answered the first question
+	speaker  string   // whose values count
+	// others are the PIDs that ECUs beside the speaker have.
+	others   map[byte]bool
+	silences int // questions in a row that nobody answered
+}
+
+// searchEvery is how many questions to a silent car stay on the bus it was last seen
+// on before every bus is searched again: the adapter may be in another car by then.
+const searchEvery = 10
+
+// findBus finds the car on the bus of the last session, or lets the adapter search.
+// ATTP does not write to the adapter's EEPROM; ATSP does, and is used only where it
+// changes something.
+func (s *session) findBus(ctx context.Context, last byte) error {
+	if last != 0 {
+		if _, err := s.command(ctx, "ATTP"+string(last)); err != nil {
+			return err
+		}
+		s.silences++
+		if err := s.hello(ctx); !isSilence(err) || s.silences%searchEvery != 0 {
+			return err
+		}
+		if _, err := s.command(ctx, "ATTP0"); err != nil {
+			return err
+		}
+	}
+	a, err := s.command(ctx, "ATDPN")
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(a.Lines, func(l string) bool { return l == "0" || len(l) == 2 && l[0] == 'A' }) {
+		if _, err := s.command(ctx, "ATSP0"); err != nil {
+			return err
+		}
+	}
+	return s.hello(ctx)
+}
+
+// isSilence reports whether err says that adapter and port are well, but no ECU answers.
+func isSilence(err error) bool { return errors.Is(err, errCarOff) || errors.Is(err, errCarSilent) }
+
+// hello asks for the first bitmap of PIDs, notes who answers and on which bus.
+func (s *session) hello(ctx context.Context) error {
+	s.protocol, s.at = 0, channel{}
+	a, _, err := s.exchange(ctx, query{text: "0100"}, never)
+	if err != nil {
+		return err
+	}
+	s.ecus = nil
+	for _, m := range a.Messages {
+		if _, err := split(m.Data, []byte{0x00}); err == nil && !slices.Contains(s.ecus, m.ECU) {
+			s.ecus = append(s.ecus, m.ECU)
+		}
+	}
+	if len(s.ecus) == 0 {
+		return silence(a)
+	}
+	s.speaker, s.silences = speaker(s.ecus), 0
+	return s.learnProtocol(ctx)
+}
+
+// never is for requests from whose answers nothing is learned about timing.
+func never(Answer) bool { return false }
+
+// silence is the error that tells how a car does not answer: without a bus, or with a
+// bus on which nobody speaks.
+func silence(a Answer) error {
+	if a.Has(UnableToConnect) || a.Has(BusInitError) || a.Has(BusTrouble) {
+		return errCarOff
+	}
+	return errCarSilent
+}
+
+func (s *session) learnProtocol(ctx context.Context) error {
+	d, err := s.command(ctx, "ATDPN")
+	if err != nil {
+		return err
+	}
+	for _, line := range d.Lines {
+		if digit := strings.TrimPrefix(line, "A"); len(digit) == 1 && digit != "0" {
+			s.protocol = digit[0]
+		}
+	}
+	return nil
+}
+
+// engines are the ids under which the engine's ECU answers: CAN with 11 and 29
+// bits (ISO 15765-4), and the older buses (SAE J2178).
+var engines = []string{"7E8", "18DAF110", "10"}
+
+// speaker chooses the ECU whose values count: the engine's, else the first id.
+func speaker(ecus []string) string {
+	for _, e := range engines {
+		if slices.Contains(ecus, e) {
+			return e
+		}
+	}
+	return slices.Min(ecus)
+}
+
+// discover asks which PIDs the car has: the next bitmap only while the last one
+// says that there is more.
+func (s *session) discover(ctx context.Context) ([]byte, error) {
+	var pids []byte
+	s.others = map[byte]bool{}
+	for base := 0; base <= 0xC0; base += 0x20 {
+		bitmap, err := s.bitmap(ctx, byte(base))
+		if err != nil {
+			return nil, err
+		}
+		pids = append(pids, members(byte(base), bitmap)...)
+		if bitmap&1 == 0 {
+			break
+		}
+	}
+	return slices.DeleteFunc(pids, isBitmap), nil
+}
+
+// members lists the PIDs after base that a bitmap names.
+func members(base byte, bitmap uint32) []byte {
+	var pids []byte
+	for i := range 32 {
+		if bitmap&(1<<(31-i)) != 0 {
+			pids = append(pids, byte(int(base)+i+1))
+		}
+	}
+	return pids
+}
+
+// bitmap asks one bitmap and notes the PIDs of other ECUs; a car that promised one
+// and does not give it, twice, has none.
+func (s *session) bitmap(ctx context.Context, base byte) (bits uint32, err error) {
+	for range 2 {
+		a, _, err := s.exchange(ctx, query{text: fmt.Sprintf("01%02X", base)}, never)
+		if err != nil {
+			return 0, err
+		}
+		found := false
+		for _, m := range a.Messages {
+			items, err := split(m.Data, []byte{base})
+			if err != nil {
+				continue
+			}
+			d := items[0].data
+			b := uint32(d[0])<<24 | uint32(d[1])<<16 | uint32(d[2])<<8 | uint32(d[3])
+			if m.ECU == s.speaker {
+				bits, found = b, true
+				continue
+			}
+			for _, pid := range members(base, b) {
+				s.others[pid] = true
+			}
+		}
+		if found {
+			return bits, nil
+		}
+	}
+	if base == 0 {
+		return 0, errCarSilent
+	}
+	return 0, nil
+}

@@ -1,0 +1,145 @@
+package obd
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Kind says what a trouble code is to the ECU that reports it (SAE J1979).
+type Kind string
+
+// The kinds, by the service that reads them.
+const (
+	Stored    Kind = "stored"    // mode 03: confirmed, lights the lamp
+	Pending   Kind = "pending"   // mode 07: seen in this drive or the last
+	Permanent Kind = "permanent" // mode 0A: stays until the ECU has seen it mended
+)
+
+// codeModes are the services that read trouble codes.
+var codeModes = map[byte]Kind{0x03: Stored, 0x07: Pending, 0x0A: Permanent}
+
+// troubleCode spells the two bytes of a code: 03 01 is P0301 (SAE J2012).
+func troubleCode(a, b byte) string {
+	return fmt.Sprintf("%c%d%X%02X", "PCBU"[a>>6], a>>4&0x03, a&0x0F, b)
+}
+
+// troubleCodes reads the codes of a whole answer to mode 03, 07 or 0A. On CAN a
+// count comes first; elsewhere each message holds three, the last filled with zeros.
+// An answer whose length does not fit is no answer.
+func troubleCodes(data []byte, mode byte, can bool) (codes []string, ok bool) {
+	if len(data) < 1 || data[0] != mode|0x40 {
+		return nil, false
+	}
+	rest := data[1:]
+	if can {
+		if len(rest) < 1 || len(rest) != 1+2*int(rest[0]) {
+			return nil, false
+		}
+		rest = rest[1:]
+	}
+	if len(rest)%2 != 0 {
+		return nil, false
+	}
+	codes = []string{}
+	for pair := range slices.Chunk(rest, 2) {
+		if pair[0] != 0 || pair[1] != 0 {
+			codes = append(codes, troubleCode(pair[0], pair[1]))
+		}
+	}
+	return codes, true
+}
+
+// place is a list of trouble codes: an ECU's, of one kind.
+type place struct {
+	kind Kind
+	ecu  string
+}
+
+// codeBook knows which trouble codes stand where, since this process reads them.
+type codeBook struct {
+	known map[place][]string
+}
+
+// codeChange is a trouble code that appeared or went.
+type codeChange struct {
+	place
+	code      string
+	gone      bool
+	firstRead bool // it may have been there before this process
+}
+
+// learn takes the codes that now stand at a place and returns what changed.
+func (b *codeBook) learn(p place, codes []string) (changes []codeChange) {
+	before, known := b.known[p]
+	for _, c := range codes {
+		if !slices.Contains(before, c) {
+			changes = append(changes, codeChange{place: p, code: c, firstRead: !known})
+		}
+	}
+	for _, c := range before {
+		if !slices.Contains(codes, c) {
+			changes = append(changes, codeChange{place: p, code: c, gone: true})
+		}
+	}
+	if b.known == nil {
+		b.known = map[place][]string{}
+	}
+	slices.Sort(codes)
+	b.known[p] = slices.Compact(codes)
+	return changes
+}
+
+// codesOf collects the codes of each ECU that answered to mode; where ECUs send
+// several messages their codes are put together.
+func codesOf(a Answer, mode byte, can bool) map[string][]string {
+	found := map[string][]string{}
+	for _, m := range a.Messages {
+		if codes, ok := troubleCodes(m.Data, mode, can); ok {
+			found[m.ECU] = append(found[m.ECU], codes...)
+		}
+	}
+	return found
+}
+
+// vehicleText is a text of mode 09: VIN (02), calibration ids (04), ECU name (0A).
+// Texts are padded with NUL, on some cars in front. It is empty when the messages do
+// not hold it whole.
+func vehicleText(messages []Message, ecu string, info byte, can bool) []string {
+	var body []byte
+	next := byte(1)
+	for _, m := range messages {
+		if m.ECU != ecu || len(m.Data) < 3 || m.Data[0] != 0x49 || m.Data[1] != info {
+			continue
+		}
+		if can {
+			body = m.Data[3:] // behind the number of items
+			break
+		}
+		if m.Data[2] != next {
+			return nil // numbered messages, and one is missing
+		}
+		body = append(body, m.Data[3:]...)
+		next++
+	}
+	size := map[byte]int{0x02: 17, 0x04: 16, 0x0A: 20}[info]
+	if info == 0x02 && len(body) > size { // three NUL in front fill five messages
+		body = body[len(body)-size:]
+	}
+	if len(body) < size {
+		return nil
+	}
+	var texts []string
+	for part := range slices.Chunk(body, size) {
+		text := strings.Map(func(r rune) rune {
+			if r < ' ' || r > '~' {
+				return -1
+			}
+			return r
+		}, strings.ReplaceAll(string(part), "\x00", ""))
+		if text = strings.TrimSpace(text); text != "" {
+			texts = append(texts, text)
+		}
+	}
+	return texts
+}

@@ -1,0 +1,297 @@
+package obd
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"telemetryd/internal/telemetry"
+)
+
+// What is read beside the signals, and how often: trouble codes, and whenever lamp or
+// count change; identity once after the car was found.
+const (
+	codesRate     = 1.0 / 60
+	permanentRate = 1.0 / 300
+	onceRate      = 1 // how often what is read once is tried until it is known
+)
+
+// lamp is what PID 01 says of the malfunction indicator and of stored codes.
+type lamp struct {
+	known bool
+	count float64
+	on    bool
+}
+
+// CodeData is the data of the events dtc_appeared and dtc_cleared.
+type CodeData struct {
+	Code string `json:"code"` // P0301
+	Kind Kind   `json:"kind"`
+	ECU  string `json:"ecu,omitempty"` // as its header names it: 7E8, 18DAF110, 10
+	// FirstRead is set on codes found when the daemon first read them: they may have
+	// appeared before.
+	FirstRead bool `json:"first_read,omitempty"`
+}
+
+// LampData is the data of the event mil_changed.
+type LampData struct {
+	On    bool `json:"mil_on"`
+	Count int  `json:"dtc_count"`
+}
+
+// FreezeFrameData is the data of the event freeze_frame: what the ECU kept of the
+// moment in which a code was stored.
+type FreezeFrameData struct {
+	Code   string                     `json:"code"`
+	ECU    string                     `json:"ecu,omitempty"`
+	Values map[string]telemetry.Value `json:"values"`
+}
+
+// identity is the data of the event vehicle_identity (mode 09).
+type identity struct {
+	VIN          string   `json:"vin,omitempty"`
+	Calibrations []string `json:"calibration_ids,omitempty"`
+	ECUName      string   `json:"ecu_name,omitempty"`
+}
+
+func (i identity) equal(j identity) bool {
+	return i.VIN == j.VIN && i.ECUName == j.ECUName && slices.Equal(i.Calibrations, j.Calibrations)
+}
+
+func (d *reading) event(kind string, severity telemetry.Severity, data any) {
+	d.Event(telemetry.Event{Type: kind, Severity: severity, At: d.Uptime(), Data: data})
+}
+
+// planCodes plans trouble codes and identity. A car without mode 01 is left alone.
+func (d *reading) planCodes() {
+	if d.s.speaker == "" && d.s.headers {
+		return
+	}
+	now := d.Uptime()
+	d.codes = map[Kind]*task{}
+	for _, mode := range []byte{0x03, 0x07, 0x0A} {
+		kind, rate := codeModes[mode], codesRate
+		if kind == Permanent {
+			rate = permanentRate
+		}
+		t := newTask(fmt.Sprintf("%02X", mode), rate, now)
+		t.take = func(a Answer, _ time.Duration) bool { return d.takeCodes(a, mode, kind) }
+		d.codes[kind] = d.plan.alone(t)
+	}
+	d.planIdentity(now)
+}
+
+// alone plans a request of its own to all ECUs.
+func (s *schedule) alone(t *task) *task {
+	t.query = query{text: t.request}
+	s.add(t)
+	return t
+}
+
+// lampChanged reads the codes at once when lamp or count of codes have changed.
+func (d *reading) lampChanged(v telemetry.Reading) {
+	now, read := lamp{known: true}, 0
+	for _, f := range v.Fields {
+		switch f.Name {
+		case "dtc_count":
+			now.count, _ = f.Value.Float()
+			read++
+		case "mil_on":
+			now.on = f.Value == telemetry.Bool(true)
+			read++
+		}
+	}
+	before := d.lamp
+	if read < 2 || now == before {
+		return
+	}
+	d.lamp = now
+	if before.known {
+		for _, t := range d.codes {
+			t.due = d.Uptime()
+		}
+	}
+	if d.told.known && d.told.on == now.on {
+		return
+	}
+	d.told = now
+	severity := telemetry.Info
+	if now.on {
+		severity = telemetry.Warning
+	}
+	d.event("mil_changed", severity, LampData{now.on, int(now.count)})
+}
+
+// takeCodes tells what appeared and what went.
+func (d *reading) takeCodes(a Answer, mode byte, kind Kind) bool {
+	found := codesOf(a, mode, busOf(d.s.protocol).isCAN())
+	for ecu, codes := range found {
+		for _, c := range d.reader.codes.learn(place{kind, ecu}, codes) {
+			data := CodeData{Code: c.code, Kind: kind, ECU: ecu, FirstRead: c.firstRead}
+			if c.gone {
+				d.event("dtc_cleared", telemetry.Info, data)
+				continue
+			}
+			severity := telemetry.Info
+			if kind == Stored {
+				severity = telemetry.Warning
+			}
+			d.event("dtc_appeared", severity, data)
+			if kind == Stored && ecu == d.s.speaker {
+				d.planFreezeFrame()
+			}
+		}
+	}
+	return len(found) > 0
+}
+
+// freezeFrame collects frame 0 of mode 02, a request at a time.
+type freezeFrame struct {
+	FreezeFrameData
+	r       telemetry.Reading
+	pending int
+}
+
+// planFreezeFrame plans the reading of frame 0: for which code it stands, which
+// parameters it holds, then those.
+func (d *reading) planFreezeFrame() {
+	if d.frame != nil {
+		return
+	}
+	f := &freezeFrame{FreezeFrameData: FreezeFrameData{ECU: d.s.speaker, Values: map[string]telemetry.Value{}}}
+	d.frame = f
+	d.planFrozen(f, 0x02, func(data []byte) {
+		if len(data) == 2 && (data[0] != 0 || data[1] != 0) {
+			f.Code = troubleCode(data[0], data[1])
+		}
+	})
+	for base := 0; base <= 0x40; base += 0x20 {
+		d.planFrozen(f, byte(base), func(data []byte) {
+			if len(data) != 4 {
+				return
+			}
+			for _, pid := range members(byte(base), uint32(data[0])<<24|uint32(data[1])<<16|uint32(data[2])<<8|uint32(data[3])) {
+				if p := parameters[pid]; p != nil && pid != 0x01 {
+					d.planFrozen(f, pid, func(data []byte) { _ = measure(&f.r, item{pid, data}, nil) })
+				}
+			}
+		})
+	}
+}
+
+// planFrozen plans the reading of one parameter of the frame.
+func (d *reading) planFrozen(f *freezeFrame, pid byte, use func(data []byte)) {
+	f.pending++
+	t := newTask(fmt.Sprintf("02%02X00", pid), onceRate, d.Uptime())
+	t.once = true
+	t.ended = func() {
+		if f.pending--; f.pending == 0 {
+			d.frozen(f)
+		}
+	}
+	t.take = func(a Answer, _ time.Duration) bool {
+		for _, m := range a.Messages {
+			if m.ECU == d.s.speaker && len(m.Data) == 3+width(pid) && m.Data[0] == 0x42 && m.Data[1] == pid && m.Data[2] == 0 {
+				use(m.Data[3:])
+				return true
+			}
+		}
+		return false
+	}
+	d.plan.alone(t)
+}
+
+// frozen tells a frame whose every parameter was read or refused.
+func (d *reading) frozen(f *freezeFrame) {
+	d.frame = nil
+	for _, field := range f.r.Fields {
+		f.Values[field.Name] = field.Value
+	}
+	if f.Code != "" && len(f.Values) > 0 {
+		d.event("freeze_frame", telemetry.Info, f.FreezeFrameData)
+	}
+}
+
+// planIdentity plans the reading of VIN, calibration ids and name of the ECU.
+func (d *reading) planIdentity(now time.Duration) {
+	var id identity
+	can := busOf(d.s.protocol).isCAN()
+	pending := 3
+	for info, keep := range map[byte]func([]string){
+		0x02: func(texts []string) { id.VIN = texts[0] },
+		0x04: func(texts []string) { id.Calibrations = texts },
+		0x0A: func(texts []string) { id.ECUName = texts[0] },
+	} {
+		t := newTask(fmt.Sprintf("09%02X", info), onceRate, now)
+		t.once = true
+		t.take = func(a Answer, _ time.Duration) bool {
+			texts := vehicleText(a.Messages, d.s.speaker, info, can)
+			if len(texts) == 0 {
+				return false
+			}
+			keep(texts)
+			return true
+		}
+		t.ended = func() {
+			pending--
+			if pending > 0 || id.equal(identity{}) || d.reader.identity != nil && d.reader.identity.equal(id) {
+				return
+			}
+			d.reader.identity = &id
+			d.event("vehicle_identity", telemetry.Info, id)
+		}
+		d.plan.alone(t)
+	}
+}
+
+// ownTask plans a signal of the user's own.
+func (d *reading) ownTask(own *OwnSignal, rate float64) *task {
+	t := newTask(own.request, rate, d.Uptime(), own.Name)
+	t.query = query{text: own.request, to: own.to, others: own.to.filter + " " + own.request}
+	t.take = func(a Answer, arrived time.Duration) bool {
+		x, found, err := own.read(a, d.s.speaker)
+		if !found {
+			return false
+		}
+		r := telemetry.Reading{Arrived: arrived}
+		if err != nil || !r.AddTo(own.Signal, x) {
+			d.Counters.refused()
+			return true
+		}
+		d.Counters.values(1)
+		d.Health.Clear("obd", "Values come from the car")
+		d.deliver(r)
+		return true
+	}
+	return t
+}
+
+// findOwn finds a car that answers no mode 01, as some electric cars do, by the
+// user's own signals: the width of their header tells the bus.
+func (r *reader) findOwn(ctx context.Context, s *session, silence error) error {
+	for i := range r.Own {
+		own := &r.Own[i]
+		digit, can := map[int]byte{3: '6', 8: '7'}[len(own.to.header)]
+		if !can {
+			continue
+		}
+		taken, err := s.set(ctx, "ATTP"+string(digit))
+		if err != nil {
+			return err
+		}
+		if !taken {
+			return silence
+		}
+		s.protocol = digit
+		a, _, err := s.exchange(ctx, query{text: own.request, to: own.to}, never)
+		if err != nil {
+			return err
+		}
+		if _, found, _ := own.read(a, ""); found {
+			s.car = car{protocol: digit}
+			return nil
+		}
+	}
+	return silence
+}
