@@ -48,7 +48,7 @@ type frame struct {
 
 // legacyAddress is an ECU's address on buses other than CAN, and in 29 bit
 // identifiers.
-func (e *ecu) legacyAddress() byte { return [...]byte{0x10, 0x18}[e.number] }
+func (e *ecu) legacyAddress() byte { return [...]byte{0x10, 0x18, 0x1A, 0x28, 0xE4}[e.number] }
 
 // header is what an ECU's frames begin with when they go to the tester.
 func (p protocol) header(e *ecu, length int) []byte {
@@ -139,15 +139,15 @@ func crcJ1850(b []byte) byte {
 // reaches the ECU; nil is the protocol's own, to all.
 func (p protocol) addressed(e *ecu, header *[4]byte) bool {
 	if header == nil {
-		return true
+		return e.number != batteryECU
 	}
 	kind, target, source := header[1], header[2], header[3]
 	switch p.bus {
 	case can11:
 		id := int(target&0x07)<<8 | int(source)
-		return id == 0x7DF || id == 0x7E0+int(e.number)
+		return id == 0x7DF && e.number != batteryECU || id == 0x7E0+int(e.number)
 	case can29:
-		return source == 0xF1 && (kind == 0xDB && target == 0x33 || kind == 0xDA && target == e.legacyAddress())
+		return source == 0xF1 && (kind == 0xDB && target == 0x33 && e.number != batteryECU || kind == 0xDA && target == e.legacyAddress())
 	default:
 		return source == 0xF1 && (target == 0x6A || target == 0x33 || target == e.legacyAddress())
 	}

@@ -37,7 +37,7 @@ func (c *connection) isOpen(now time.Time) bool {
 }
 
 func (c *connection) ignition(now time.Time) bool {
-	return c.car.drive.at(c.car.clock.at(now)).ignition
+	return c.car.drive.at(c.car.clock.at(now)).ignition && c.car.faults.end("ignition_off").IsZero()
 }
 
 // settle counts the keep-alives sent since the last traffic. An adapter goes on

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -23,6 +24,8 @@ type car struct {
 	clock    driveClock
 	protocol protocol
 	delay    time.Duration // of an answer
+	traits   OBDConfig
+	faults   *faults
 	ecus     []ecu
 
 	asked     time.Duration // drive time of the last request
@@ -51,7 +54,7 @@ type message struct {
 
 // served is a mode 01 parameter in a message.
 type served struct {
-	pid    byte
+	id     []byte // PID, or what names the value in its mode
 	bytes  []byte
 	values map[string]any
 }
@@ -61,9 +64,12 @@ func newCar(d *drive, clock driveClock, c OBDConfig) *car {
 	for _, p := range parameters {
 		engine.pids = append(engine.pids, p.pid)
 	}
-	k := &car{drive: d, clock: clock, protocol: protocols[c.Protocol], delay: c.ECUDelay, ecus: []ecu{engine}}
+	k := &car{drive: d, clock: clock, protocol: protocols[c.Protocol], delay: c.ECUDelay, ecus: []ecu{engine}, traits: c, faults: new(faults)}
 	if c.ECUs == 2 {
 		k.ecus = append(k.ecus, ecu{number: 1, filler: 0xAA, pids: []byte{0x01, 0x0D}})
+	}
+	if k.protocol.can() {
+		k.ecus = append(k.ecus, ecu{number: batteryECU, filler: 0xAA})
 	}
 	return k
 }
@@ -74,8 +80,11 @@ func (c *car) answer(e *ecu, request []byte, now time.Time) []message {
 	t := c.clock.at(now)
 	c.asked = t
 	s := c.drive.at(t)
-	if !s.ignition || len(request) == 0 {
+	if !s.ignition || len(request) == 0 || c.faults.acts("ignition_off") {
 		return nil
+	}
+	if e.number == batteryECU {
+		return c.battery(request, s)
 	}
 	mode, rest := request[0], request[1:]
 	switch mode {
@@ -102,14 +111,20 @@ func (c *car) currentValues(e *ecu, pids []byte, s state) []message {
 	if len(pids) == 0 || len(pids) > 6 || len(pids) > 1 && !c.protocol.can() {
 		return nil
 	}
+	if e.number == 0 && c.refuses(pids) {
+		return []message{{data: []byte{0x7F, 0x01, 0x12}}}
+	}
 	m := message{data: []byte{0x41}}
 	for _, pid := range pids {
+		if e.number == 0 && bytes.Contains(c.traits.Denies, []byte{pid}) {
+			continue
+		}
 		b, values := c.parameter(e, pid, s)
 		if b == nil {
 			continue
 		}
 		m.data = append(append(m.data, pid), b...)
-		m.served = append(m.served, served{pid, b, values})
+		m.served = append(m.served, served{[]byte{pid}, b, values})
 	}
 	if len(m.served) == 0 {
 		return nil
@@ -289,4 +304,31 @@ func troubleCode(code string) []byte {
 	}
 	system := uint16(strings.IndexByte("PCBU", code[0]))
 	return binary.BigEndian.AppendUint16(nil, system<<14|binary.BigEndian.Uint16(n))
+}
+
+// refuses reports whether this car refuses a request for these parameters whole.
+func (c *car) refuses(pids []byte) bool {
+	if most := c.traits.MaxPIDs; most > 0 && len(pids) > most {
+		return true
+	}
+	return len(pids) > 1 && slices.ContainsFunc(pids, func(pid byte) bool { return slices.Contains(c.traits.Refuses, pid) })
+}
+
+// batteryECU is the number of the battery's ECU in electric cars: 7E4 asks, 7EC
+// answers. It hears nothing but what is addressed to it.
+const batteryECU = 4
+
+// battery is mode 22, parameter 0105: forty bytes, the state of charge times two is
+// the 32nd. This one's follows the fuel.
+func (c *car) battery(request []byte, s state) []message {
+	if !bytes.Equal(request, []byte{0x22, 0x01, 0x05}) {
+		return []message{{data: []byte{0x7F, request[0], 0x31}}}
+	}
+	data := []byte{0x62, 0x01, 0x05}
+	for i := range 40 {
+		data = append(data, byte(i*37+11))
+	}
+	charge := byte(s.fuel / fuelTank * 200)
+	data[3+31] = charge
+	return []message{{data: data, served: []served{{[]byte{0x01, 0x05}, []byte{charge}, map[string]any{"battery_soc_pct": float64(charge) / 2}}}}}
 }

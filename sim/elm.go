@@ -24,6 +24,9 @@ type adapter struct {
 	learned  time.Duration
 	last     string // command, for a lone CR
 	asleep   bool   // after ATLP
+	hung     bool   // no prompt was given: the next character brings it
+	traits   OBDConfig
+	faults   *faults
 
 	term   *terminal // of the client being served
 	gone   error     // why its service ends
@@ -62,7 +65,7 @@ const (
 )
 
 func newAdapter(l line, k *car, truth *truthLog, c Config) *adapter {
-	a := &adapter{line: l, car: k, truth: truth, chip: c.OBD.Chip, baud: c.OBD.Baud, speedup: max(1, c.Speedup), stored: storedProtocol{'0', true}}
+	a := &adapter{line: l, car: k, truth: truth, chip: c.OBD.Chip, baud: c.OBD.Baud, speedup: max(1, c.Speedup), stored: storedProtocol{'0', true}, traits: c.OBD, faults: k.faults}
 	a.bus.car = k
 	a.reset()
 	return a
@@ -87,11 +90,17 @@ func (a *adapter) setProtocol(digit byte, automatic bool) {
 
 // run serves clients until ctx is done. Settings outlive a client: the adapter
 // stays plugged into the car.
-func (a *adapter) run(ctx context.Context) { serve(ctx, a.line, a.baud, a.session) }
+func (a *adapter) run(ctx context.Context) {
+	serve(ctx, faultyLine{a.line, a.faults}, a.baud, a.session)
+}
 
 // session serves one client.
 func (a *adapter) session(ctx context.Context, t *terminal) {
 	a.term, a.gone = t, nil
+	if a.faults.acts("power") { // it was without, and powers up anew
+		a.hung, a.asleep = false, false
+		a.reset()
+	}
 	var command []byte
 	for a.gone == nil {
 		b, err := t.next(ctx)
@@ -100,6 +109,15 @@ func (a *adapter) session(ctx context.Context, t *terminal) {
 		}
 		if a.asleep {
 			a.wake(ctx)
+			continue
+		}
+		if a.faults.acts("mute") {
+			command = command[:0]
+			continue
+		}
+		if a.hung {
+			a.hung = false
+			a.print(ctx, a.eol()+">", false, nil)
 			continue
 		}
 		switch {
@@ -121,7 +139,7 @@ func (a *adapter) session(ctx context.Context, t *terminal) {
 }
 
 func (a *adapter) echo(s string) {
-	if !a.settings.echo {
+	if !a.settings.echo && !a.faults.acts("echo_stuck") {
 		return
 	}
 	if s == "\r" {
@@ -153,7 +171,10 @@ func (a *adapter) command(ctx context.Context, typed string) {
 		a.broken = false
 		a.printLine(ctx, "STOPPED")
 	}
-	if !a.asleep {
+	if c == "ATZ" && a.faults.acts("banner_without_prompt") {
+		a.hung = true
+	}
+	if !a.asleep && !a.hung {
 		a.print(ctx, a.eol()+">", false, nil)
 	}
 }

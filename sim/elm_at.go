@@ -87,6 +87,9 @@ var atCommands = []atCommand{
 // at carries out what follows AT.
 func (a *adapter) at(ctx context.Context, c string) {
 	for _, known := range atCommands {
+		if a.lacks(known.name) {
+			continue
+		}
 		arg, found := strings.CutPrefix(c, known.name)
 		if found && known.arg(arg) {
 			known.do(a, ctx, arg)
@@ -98,6 +101,17 @@ func (a *adapter) at(ctx context.Context, c string) {
 		return
 	}
 	a.answer(ctx, "?")
+}
+
+// lacks reports whether this adapter is of those that do not know a command.
+func (a *adapter) lacks(name string) bool {
+	switch name {
+	case "CRA", "CF", "CM":
+		return a.traits.NoFilter
+	case "AT":
+		return a.traits.NoAdaptive
+	}
+	return false
 }
 
 // isProgrammable recognises the programmable parameters: "0CSV10", "0CON", "FFOFF".

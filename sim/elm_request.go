@@ -20,6 +20,10 @@ type reception struct {
 // to the Vehicle"). An odd number of digits ends in the count of frames to wait for.
 func (a *adapter) request(ctx context.Context, command string) {
 	digits, expected := command, 0
+	if len(digits)%2 == 1 && a.traits.NoCountDigit {
+		a.answer(ctx, "?")
+		return
+	}
 	if len(digits)%2 == 1 {
 		if _, err := fmt.Sscanf(digits[len(digits)-1:], "%X", &expected); err != nil {
 			a.answer(ctx, "?")
@@ -40,8 +44,14 @@ func (a *adapter) request(ctx context.Context, command string) {
 	if !a.settings.responses {
 		return
 	}
+	answer := a.exchange(ctx, data)
+	if f := a.faults.onAnswer(func(f *Fault) bool { return f.fits(len(answer)) }); f != nil && a.going() {
+		if answer = f.answer(a, ctx, exchange{command, data, answer}); len(answer) == 0 {
+			return
+		}
+	}
 	frames := 0
-	for _, r := range a.exchange(ctx, data) {
+	for _, r := range answer {
 		if !a.accepts(r.frame) {
 			continue
 		}
@@ -200,7 +210,7 @@ func (a *adapter) printFrame(ctx context.Context, r reception, command string) {
 		for _, s := range r.served {
 			a.truth.add(Truth{
 				T: t, Source: "obd", ECU: a.car.protocol.sender(r.ecu), Request: command,
-				PID: upperHex([]byte{s.pid}), Bytes: upperHex(s.bytes), Values: s.values,
+				PID: upperHex(s.id), Bytes: upperHex(s.bytes), Values: s.values,
 			})
 		}
 	})

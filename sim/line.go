@@ -46,6 +46,9 @@ func newLine(ctx context.Context, where string) (line, error) {
 	if where == "pty" {
 		return newPTYLine()
 	}
+	if link := linkOf(where); link != "" {
+		return newPluggedPTY(link)
+	}
 	u, err := url.Parse(where)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %q: %w", where, err)
@@ -56,7 +59,7 @@ func newLine(ctx context.Context, where string) (line, error) {
 	case u.Scheme == "serial" && u.Path != "":
 		return newSerialLine(u)
 	}
-	return nil, fmt.Errorf("listen on %q: want pty, tcp://host:port, serial:///dev/name?baud=rate or off", where)
+	return nil, fmt.Errorf("listen on %q: want pty, pty:/path/of/a/link, tcp://host:port, serial:///dev/name?baud=rate or off", where)
 }
 
 // tcpLine is a listener. A new client takes the place of the one before, as its
@@ -67,6 +70,8 @@ type tcpLine struct {
 	accepter sync.WaitGroup
 	mu       sync.Mutex
 	current  net.Conn // the last accepted
+	replug   *time.Timer
+	closed   bool
 }
 
 func newTCPLine(ctx context.Context, host string) (*tcpLine, error) {
@@ -75,13 +80,13 @@ func newTCPLine(ctx context.Context, host string) (*tcpLine, error) {
 		return nil, err // net.OpError names operation and address
 	}
 	l := &tcpLine{listener: listener, clients: make(chan net.Conn, 1)}
-	l.accepter.Go(l.accept)
+	l.accepter.Go(func() { l.accept(listener) })
 	return l, nil
 }
 
-func (l *tcpLine) accept() {
+func (l *tcpLine) accept(listener net.Listener) {
 	for {
-		c, err := l.listener.Accept()
+		c, err := listener.Accept()
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
@@ -103,7 +108,11 @@ func (l *tcpLine) accept() {
 	}
 }
 
-func (l *tcpLine) address() string { return "tcp://" + l.listener.Addr().String() }
+func (l *tcpLine) address() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return "tcp://" + l.listener.Addr().String()
+}
 
 func (l *tcpLine) connect(ctx context.Context) (wire, error) {
 	select {
@@ -115,7 +124,16 @@ func (l *tcpLine) connect(ctx context.Context) (wire, error) {
 }
 
 func (l *tcpLine) close() error {
+	l.mu.Lock()
+	l.closed = true
+	if l.replug != nil {
+		l.replug.Stop()
+	}
 	err := l.listener.Close()
+	if errors.Is(err, net.ErrClosed) { // it is unplugged
+		err = nil
+	}
+	l.mu.Unlock()
 	l.accepter.Wait()
 	l.mu.Lock()
 	defer l.mu.Unlock()

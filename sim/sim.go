@@ -45,7 +45,8 @@ type Config struct {
 
 // OBDConfig describes the ELM327 adapter and the car behind it.
 type OBDConfig struct {
-	// Listen is where the adapter is to be found: "pty", "tcp://127.0.0.1:0",
+	// Listen is where the adapter is to be found: "pty", "pty:/path/of/a/link" (which
+	// is made, and stays when the pseudo-terminal changes), "tcp://127.0.0.1:0",
 	// "serial:///dev/ttyUSB1?baud=38400", or "off" (as is "").
 	Listen string
 	// Baud paces the bytes of the wire in both directions; 0 does not.
@@ -59,6 +60,15 @@ type OBDConfig struct {
 	ECUs int
 	// Chip is the banner; "" means "ELM327 v1.5".
 	Chip string
+	// MaxPIDs is how many parameters the car answers in one request; it refuses more
+	// with 7F 01 12. 0 means 6.
+	MaxPIDs int
+	// Refuses are PIDs that answer alone; a request for several that holds one is
+	// refused whole. Denies are PIDs that are listed and never answered.
+	Refuses, Denies []byte
+	// NoCountDigit, NoFilter and NoAdaptive are what some clones do not know: they
+	// answer "?" to a request with a count digit, to ATCRA and its like, to ATAT.
+	NoCountDigit, NoFilter, NoAdaptive bool
 }
 
 // GPSConfig describes the receiver.
