@@ -45,7 +45,7 @@ func (a *adapter) request(ctx context.Context, command string) {
 		return
 	}
 	answer := a.exchange(ctx, data)
-	if f := a.faults.onAnswer(func(f *Fault) bool { return f.fits(len(answer)) }); f != nil && a.going() {
+	if f := a.faults.onAnswer(func(f *Fault) bool { return f.fits(answer) }); f != nil && a.going() {
 		if answer = f.answer(a, ctx, exchange{command, data, answer}); len(answer) == 0 {
 			return
 		}

@@ -180,3 +180,21 @@ var faultTable = []Fault{
 
 	{Name: "ignition_off", Says: "the car is switched off", lasts: 5 * time.Second},
 }
+
+// Pending lists the faults that still act or wait for a request to act on.
+func (v *Vehicle) Pending() []string {
+	if v.adapter == nil {
+		return nil
+	}
+	f := v.adapter.faults
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var names []string
+	for name, end := range f.until {
+		if end.IsZero() || time.Now().Before(end) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 )
@@ -195,32 +196,41 @@ func interleaved(a *adapter, ctx context.Context, x exchange) []reception {
 	return mixed
 }
 
-// severed takes what was served away: the message cannot be put together.
-func severed(frames []reception) []reception {
+// severed are the places of the frames of the engine's ECU. What was served in them is
+// taken away: the message cannot be put together.
+func severed(frames []reception) (at []int) {
 	for i := range frames {
-		frames[i].served = nil
+		if frames[i].ecu.number == 0 {
+			frames[i].served = nil
+			at = append(at, i)
+		}
 	}
-	return frames
+	return at
 }
 
 func wrongOrder(a *adapter, ctx context.Context, x exchange) []reception {
-	f := severed(x.frames)
-	f[1], f[2] = f[2], f[1]
-	return f
+	at := severed(x.frames)
+	x.frames[at[1]], x.frames[at[2]] = x.frames[at[2]], x.frames[at[1]]
+	return x.frames
 }
 
 func lostFrame(a *adapter, ctx context.Context, x exchange) []reception {
-	f := severed(x.frames)
-	return append(f[:1:1], f[2:]...)
+	return slices.Delete(x.frames, severed(x.frames)[1], severed(x.frames)[1]+1)
 }
 
 func repeatedFrame(a *adapter, ctx context.Context, x exchange) []reception {
-	f := severed(x.frames)
-	return append(f[:2:2], f[1:]...)
+	at := severed(x.frames)[1]
+	return slices.Insert(x.frames, at, x.frames[at])
 }
 
-// fits reports whether a fault can act on an answer of so many frames.
-func (f *Fault) fits(frames int) bool {
+// fits reports whether a fault can act on an answer.
+func (f *Fault) fits(answer []reception) bool {
+	frames := 0
+	for _, r := range answer {
+		if r.ecu.number == 0 {
+			frames++
+		}
+	}
 	switch f.Name {
 	case "wrong_order":
 		return frames >= 3

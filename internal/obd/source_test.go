@@ -1,9 +1,10 @@
 package obd
 
 import (
+	"bytes"
 	"context"
+	"flag"
 	"log/slog"
-	"os"
 	"sync"
 	"testing"
 	"time"
@@ -15,16 +16,28 @@ import (
 	"telemetryd/sim"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	flag.Parse()
+	// Scenarios wait for wires most of the time.
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // rig is a virtual car and a reader on it.
 type rig struct {
-	t       *testing.T
-	mu      sync.Mutex
-	served  []sim.Truth
-	health  []string
-	got     chan telemetry.Reading
-	vehicle *sim.Vehicle
+	t        *testing.T
+	vehicle  *sim.Vehicle
+	counters *Counters
+	rates    *Rates
+	start    time.Time
+
+	mu        sync.Mutex
+	served    []sim.Truth
+	health    []string
+	delivered []telemetry.Reading
+	events    []telemetry.Event
 }
 
 func (r *rig) Set(_ string, c telemetry.Condition) {
@@ -35,11 +48,9 @@ func (r *rig) Set(_ string, c telemetry.Condition) {
 
 func (r *rig) Clear(string, string) {}
 
-func drive(t *testing.T, o sim.OBDConfig, rates map[string]float64, ceiling float64) *rig {
+func drive(t *testing.T, o sim.OBDConfig, rates map[string]float64, ceiling float64, own ...OwnSignal) *rig {
 	t.Helper()
-	r := &rig{t: t, got: make(chan telemetry.Reading, 1000)}
-	start := time.Now()
-	uptime := func() time.Duration { return time.Since(start) }
+	r := &rig{t: t, counters: new(Counters), rates: new(Rates), start: time.Now()}
 	v, err := sim.Start(t.Context(), sim.Config{Seed: 1, Speedup: 10, OBD: o, OnTruth: func(x sim.Truth) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -55,46 +66,31 @@ func drive(t *testing.T, o sim.OBDConfig, rates map[string]float64, ceiling floa
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	var done sync.WaitGroup
+	var log bytes.Buffer
 	done.Go(func() {
-		Run(ctx, Config{Address: &a, Wanted: rates, MaxRequests: ceiling, Uptime: uptime, Health: r,
+		Run(ctx, Config{Address: &a, Wanted: rates, Own: own, MaxRequests: ceiling, Health: r, Counters: r.counters, Rates: r.rates,
+			Uptime: func() time.Duration { return time.Since(r.start) },
 			Deliver: func(x telemetry.Reading) {
-				select {
-				case r.got <- x:
-				default:
-				}
-			}, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
+				r.mu.Lock()
+				defer r.mu.Unlock()
+				r.delivered = append(r.delivered, x)
+			},
+			Event: func(e telemetry.Event) {
+				r.mu.Lock()
+				defer r.mu.Unlock()
+				r.events = append(r.events, e)
+			},
+			Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	})
 	t.Cleanup(func() {
 		stop()
 		done.Wait()
 		v.Close()
+		if t.Failed() {
+			t.Logf("counters %+v\nlog:\n%s", r.counters.Read(), log.String())
+		}
 	})
 	return r
-}
-
-// wasServed reports whether the car served exactly this value under this name.
-func (r *rig) wasServed(f telemetry.Field) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, s := range r.served {
-		if v, ok := s.Values[f.Name]; ok && (telemetry.Value{}) != f.Value {
-			if x, isNumber := f.Value.Float(); isNumber {
-				switch v := v.(type) {
-				case float64:
-					if v == x {
-						return true
-					}
-				case int:
-					if float64(v) == x {
-						return true
-					}
-				}
-			} else if b, isBool := v.(bool); isBool && telemetry.Bool(b) == f.Value {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // Every bus, over pty and TCP: values flow, and each is one that the car served.
@@ -111,22 +107,20 @@ func TestEveryBus(t *testing.T) {
 		{"J1850 VPW", sim.OBDConfig{Listen: "tcp://127.0.0.1:0", Protocol: '2'}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			r := drive(t, test.obd, nil, 0)
-			seen := map[string]bool{}
-			timeout := time.After(30 * time.Second)
-			for len(seen) < 20 {
-				select {
-				case x := <-r.got:
+			r.await("20 signals", 30*time.Second, func() bool {
+				r.mu.Lock()
+				defer r.mu.Unlock()
+				seen := map[string]bool{}
+				for _, x := range r.delivered {
 					for _, f := range x.Fields {
 						seen[f.Name] = true
-						if !r.wasServed(f) {
-							t.Errorf("%s=%v was never served", f.Name, f.Value)
-						}
 					}
-				case <-timeout:
-					t.Fatalf("only %d signals: %v; health %v", len(seen), seen, r.health)
 				}
-			}
+				return len(seen) >= 20
+			})
+			r.check()
 		})
 	}
 }
