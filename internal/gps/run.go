@@ -26,6 +26,8 @@ type Config struct {
 	// Find lists candidates when Address is nil (port.FindReceivers). It is asked
 	// before every attempt.
 	Find func() []port.Address
+	// Tap records what goes over the port; nil for none.
+	Tap port.Tap
 	// Uptime is the time since boot.
 	Uptime func() time.Duration
 	// Deliver takes the fixes, one after the other from one goroutine. Arrived is
@@ -85,7 +87,7 @@ func newSource(c Config) *source {
 	}
 	s := &source{Config: c, watch: newWatch(c.Health)}
 	s.open = func(ctx context.Context, a port.Address) (stream, error) {
-		return openPort(ctx, firstRate(a), c.Uptime)
+		return openPort(ctx, firstRate(a), c.Uptime, c.Tap)
 	}
 	s.retry = backoff.ExponentialBackOff{
 		InitialInterval: firstRetry, MaxInterval: lastRetry, Multiplier: 2, RandomizationFactor: 0.2,
@@ -158,14 +160,14 @@ func isRecording(a port.Address) bool {
 
 // openPort opens a without being held by a FIFO that nobody writes to yet: that
 // open waits for a writer, so the end of ctx has to be one.
-func openPort(ctx context.Context, a port.Address, uptime func() time.Duration) (stream, error) {
+func openPort(ctx context.Context, a port.Address, uptime func() time.Duration, tap port.Tap) (stream, error) {
 	info, err := os.Stat(a.Path)
 	if a.Scheme != "file" || err != nil || info.Mode()&fs.ModeNamedPipe == 0 {
-		return opened(port.Open(ctx, a, uptime))
+		return opened(port.Open(ctx, a, uptime, tap))
 	}
 	release := freeFIFO(ctx, a.Path)
 	defer release()
-	return opened(port.Open(ctx, a, uptime))
+	return opened(port.Open(ctx, a, uptime, tap))
 }
 
 // opened keeps a nil *port.Port from becoming a stream that is not nil.

@@ -13,8 +13,7 @@ import (
 
 // wire is what the conversation needs of a port.
 type wire interface {
-	Chunks() <-chan port.Chunk
-	Err() error
+	Receive(timeout time.Duration) (port.Chunk, error)
 	Write(b []byte, timeout time.Duration) error
 	SetBaud(baud int) error
 }
@@ -24,6 +23,8 @@ var errTimeout = errors.New("no prompt in time")
 
 const (
 	writeLimit = 2 * time.Second
+	// noticeEnd is how soon the end of a context is noticed.
+	noticeEnd = 200 * time.Millisecond
 	// maxAnswer bounds what is kept of one answer; an adapter that sends more
 	// without a prompt is in a monitoring mode or is none.
 	maxAnswer = 64 << 10
@@ -56,19 +57,28 @@ type reply struct {
 // before belong to no request; they are thrown away and counted.
 func (c *conversation) send(ctx context.Context, text string) error {
 	for {
-		select {
-		case chunk, ok := <-c.wire.Chunks():
-			if !ok {
-				return c.ended()
-			}
-			c.counters.stray(len(chunk.Data))
-			continue
-		case <-ctx.Done():
-			return ctx.Err()
-		default:
+		chunk, err := c.receive(ctx, 0)
+		if err != nil {
+			return err
 		}
-		return c.wire.Write([]byte(text), writeLimit)
+		if len(chunk.Data) == 0 {
+			return c.wire.Write([]byte(text), writeLimit)
+		}
+		c.counters.stray(len(chunk.Data))
 	}
+}
+
+// receive waits up to limit for bytes, but not longer than it takes to notice the end
+// of ctx.
+func (c *conversation) receive(ctx context.Context, limit time.Duration) (port.Chunk, error) {
+	if err := ctx.Err(); err != nil {
+		return port.Chunk{}, err
+	}
+	chunk, err := c.wire.Receive(min(max(limit, 0), noticeEnd))
+	if err != nil {
+		return chunk, &endedError{err}
+	}
+	return chunk, nil
 }
 
 // ask sends a request and collects its answer up to the prompt. It returns
@@ -82,39 +92,33 @@ func (c *conversation) ask(ctx context.Context, request string, limit time.Durat
 }
 
 func (c *conversation) collect(ctx context.Context, limit time.Duration) (reply, error) {
-	timer := time.NewTimer(limit)
-	defer timer.Stop()
+	began := time.Now()
 	var r reply
 	for {
-		select {
-		case chunk, ok := <-c.wire.Chunks():
-			if !ok {
-				return r, c.ended()
-			}
-			end := bytes.IndexByte(chunk.Data, '>')
-			answer := chunk.Data
-			if end >= 0 {
-				answer = chunk.Data[:end]
-			}
-			if bytes.ContainsFunc(answer, func(b rune) bool { return b > ' ' && b <= '~' }) {
-				r.arrived = chunk.Arrived
-			}
-			r.raw = append(r.raw, answer...)
-			if longer := patience(r.raw[:min(len(r.raw), mayExplain)]); longer > limit {
-				limit = longer
-				timer.Reset(limit)
-			}
-			if end >= 0 {
-				c.counters.stray(len(chunk.Data) - end - 1)
-				return r, nil
-			}
-			if len(r.raw) > maxAnswer {
+		chunk, err := c.receive(ctx, limit-time.Since(began))
+		if err != nil {
+			return r, err
+		}
+		if len(chunk.Data) == 0 {
+			if time.Since(began) >= limit {
 				return r, errTimeout
 			}
-		case <-timer.C:
+			continue
+		}
+		answer, rest, prompt := bytes.Cut(chunk.Data, []byte(">"))
+		if bytes.ContainsFunc(answer, func(b rune) bool { return b > ' ' && b <= '~' }) {
+			r.arrived = chunk.Arrived
+		}
+		r.raw = append(r.raw, answer...)
+		if prompt {
+			c.counters.stray(len(rest))
+			return r, nil
+		}
+		if len(r.raw) > maxAnswer {
 			return r, errTimeout
-		case <-ctx.Done():
-			return r, ctx.Err()
+		}
+		if longer := patience(r.raw[:min(len(r.raw), mayExplain)]); longer > limit {
+			began, limit = time.Now(), longer
 		}
 	}
 }
@@ -130,9 +134,6 @@ func patience(b []byte) time.Duration {
 	}
 	return 0
 }
-
-// ended tells why the port's bytes ended.
-func (c *conversation) ended() error { return &endedError{c.wire.Err()} }
 
 // endedError is a port that is gone.
 type endedError struct{ cause error }
@@ -182,24 +183,15 @@ func banner(raw []byte) string {
 
 // drain waits until the line is silent.
 func (c *conversation) drain(ctx context.Context) error {
-	timer := time.NewTimer(quiet)
-	defer timer.Stop()
-	deadline := time.Now().Add(identifyLimit)
-	for {
-		select {
-		case chunk, ok := <-c.wire.Chunks():
-			if !ok {
-				return c.ended()
-			}
-			c.counters.stray(len(chunk.Data))
-			if time.Now().After(deadline) {
-				return errTimeout
-			}
-			timer.Reset(quiet)
-		case <-timer.C:
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
+	for began := time.Now(); time.Since(began) < identifyLimit; {
+		chunk, err := c.receive(ctx, quiet)
+		if err != nil {
+			return err
 		}
+		if len(chunk.Data) == 0 {
+			return nil
+		}
+		c.counters.stray(len(chunk.Data))
 	}
+	return errTimeout
 }

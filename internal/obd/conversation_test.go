@@ -26,9 +26,29 @@ func newLine(answer func(string) []string) *line {
 	return &line{chunks: make(chan port.Chunk, 100), answer: answer, began: time.Now()}
 }
 
-func (l *line) Chunks() <-chan port.Chunk { return l.chunks }
-func (l *line) Err() error                { return io.EOF }
-func (l *line) SetBaud(int) error         { return nil }
+func (l *line) SetBaud(int) error { return nil }
+
+func (l *line) Receive(timeout time.Duration) (port.Chunk, error) {
+	var waited <-chan time.Time
+	if timeout > 0 {
+		waited = time.After(timeout)
+	} else {
+		expired := make(chan time.Time)
+		close(expired)
+		if len(l.chunks) == 0 {
+			waited = expired
+		}
+	}
+	select {
+	case c, ok := <-l.chunks:
+		if !ok {
+			return port.Chunk{}, io.EOF
+		}
+		return c, nil
+	case <-waited:
+		return port.Chunk{}, nil
+	}
+}
 
 func (l *line) Write(b []byte, _ time.Duration) error {
 	l.written = append(l.written, string(b))

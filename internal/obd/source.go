@@ -21,6 +21,7 @@ type Health interface {
 type Config struct {
 	Address *port.Address         // nil: ask Find each time
 	Find    func() []port.Address // the ports that may have an adapter
+	Tap     port.Tap              // records what goes over the port; nil for none
 	// Wanted are the readings per second by signal name; math.Inf(1) means as
 	// often as possible. Nil: the rates of the signal table.
 	Wanted map[string]float64
@@ -129,7 +130,7 @@ func (r *reader) report(err error) {
 
 // session opens the port, wakes the adapter and reads until something is lost.
 func (r *reader) session(ctx context.Context, a port.Address) error {
-	p, err := port.Open(ctx, a, r.Uptime)
+	p, err := port.Open(ctx, a, r.Uptime, r.Tap)
 	if err != nil {
 		return err
 	}

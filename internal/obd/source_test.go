@@ -5,6 +5,7 @@ import (
 	"context"
 	"flag"
 	"log/slog"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -17,6 +18,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if config := os.Getenv("OBD_BENCH_SIM"); config != "" {
+		runSim(config)
+		return
+	}
 	flag.Parse()
 	// Scenarios wait for wires most of the time.
 	if err := flag.Set("test.parallel", "8"); err != nil {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -20,15 +21,33 @@ type Chunk struct {
 	Arrived time.Duration // time since boot
 }
 
-// Port is an open connection to a device.
+// Tap is told what goes over a port, in the order in which it goes. It is called
+// from the goroutines that read and write: it must be safe for concurrent use, return
+// at once and not keep b.
+type Tap interface {
+	Opened(a Address)
+	Sent(b []byte)
+	Received(b []byte)
+	Closed(err error) // nil: by our side
+}
+
+// Port is an open connection to a device. Who asks and waits for an answer calls
+// Receive; who listens takes what comes from Chunks. Never both.
 type Port struct {
 	address Address
 	device  device
-	chunks  chan Chunk
+	uptime  func() time.Duration
+	tap     Tap // or nil
+	buf     []byte
 	closing chan struct{}
-	reader  sync.WaitGroup
-	once    sync.Once
-	err     error // why the chunks ended; set before chunks closes
+	// unanswered is how much was written since a byte was received.
+	unanswered atomic.Int64
+	once       sync.Once
+
+	listen sync.Once
+	chunks chan Chunk
+	reader sync.WaitGroup
+	err    error // why the chunks ended; set before chunks closes
 }
 
 // device is what a serial port, a connection and a file have in common.
@@ -37,7 +56,8 @@ type device interface {
 }
 
 const (
-	dialTimeout = 10 * time.Second
+	// dialTimeout is short: a Wi-Fi adapter that comes back must be found soon.
+	dialTimeout = 5 * time.Second
 	chunkBytes  = 4096
 	// chunksWaiting bounds what is read ahead of the owner.
 	chunksWaiting = 16
@@ -48,16 +68,17 @@ const (
 // ErrClosed is the cause in Err after Close.
 var ErrClosed = errors.New("port closed")
 
-// Open opens a. uptime is the time since boot (CLOCK_BOOTTIME). Opening a TCP
-// connection takes 10 s at most.
-func Open(ctx context.Context, a Address, uptime func() time.Duration) (*Port, error) {
+// Open opens a. uptime is the time since boot (CLOCK_BOOTTIME); tap may be nil.
+// Opening a TCP connection takes 5 s at most.
+func Open(ctx context.Context, a Address, uptime func() time.Duration, tap Tap) (*Port, error) {
 	d, err := open(ctx, a)
 	if err != nil {
 		return nil, err
 	}
-	p := &Port{address: a, device: d, chunks: make(chan Chunk, chunksWaiting), closing: make(chan struct{})}
-	p.reader.Go(func() { p.read(uptime) })
-	return p, nil
+	if tap != nil {
+		tap.Opened(a)
+	}
+	return &Port{address: a, device: d, uptime: uptime, tap: tap, buf: make([]byte, chunkBytes), chunks: make(chan Chunk, chunksWaiting), closing: make(chan struct{})}, nil
 }
 
 func open(ctx context.Context, a Address) (device, error) {
@@ -69,6 +90,10 @@ func open(ctx context.Context, a Address) (device, error) {
 		}
 		s, err := serial.Open(a.Path, &serial.Mode{BaudRate: baud})
 		if err != nil {
+			return nil, fmt.Errorf("open serial port %s: %w", a.Path, plain(err))
+		}
+		if err := s.ResetOutputBuffer(); err != nil { // what others left
+			_ = s.Close()
 			return nil, fmt.Errorf("open serial port %s: %w", a.Path, plain(err))
 		}
 		return s, nil
@@ -121,21 +146,90 @@ func unwrapDial(err error) error {
 // Address is what the port was opened with.
 func (p *Port) Address() Address { return p.address }
 
+// Receive waits up to timeout for bytes; a timeout of 0 takes what is there. It
+// returns an empty Chunk when none came, and io.EOF when a connection or file has
+// ended. The bytes are valid until the next call.
+func (p *Port) Receive(timeout time.Duration) (Chunk, error) {
+	n, err := p.receive(timeout)
+	if n > 0 {
+		p.unanswered.Store(0)
+		c := Chunk{p.buf[:n], p.uptime()}
+		if p.tap != nil {
+			p.tap.Received(c.Data)
+		}
+		return c, nil
+	}
+	if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		return Chunk{}, nil
+	}
+	return Chunk{}, p.ended(err)
+}
+
+func (p *Port) receive(timeout time.Duration) (int, error) {
+	switch d := p.device.(type) {
+	case serial.Port:
+		if err := d.SetReadTimeout(timeout); err != nil {
+			return 0, err
+		}
+	case *net.TCPConn:
+		if timeout <= 0 {
+			return receiveNow(d, p.buf)
+		}
+		if err := d.SetReadDeadline(time.Now().Add(timeout)); err != nil {
+			return 0, err
+		}
+	}
+	return p.device.Read(p.buf)
+}
+
+// receiveNow takes what has arrived already: with a deadline that has passed, Read
+// would not even look.
+func receiveNow(c *net.TCPConn, buf []byte) (n int, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	if err := c.SetReadDeadline(time.Time{}); err != nil {
+		return 0, err
+	}
+	var readErr error
+	err = raw.Read(func(fd uintptr) bool {
+		n, readErr = syscall.Read(int(fd), buf)
+		return true
+	})
+	switch {
+	case err != nil:
+		return 0, err
+	case errors.Is(readErr, syscall.EAGAIN), errors.Is(readErr, syscall.EINTR):
+		return 0, nil
+	case readErr != nil:
+		return 0, readErr
+	case n == 0:
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
 // Chunks brings what arrives, in order. It is closed when the device is gone, at
 // the end of a file, and after Close; Err then says why.
-func (p *Port) Chunks() <-chan Chunk { return p.chunks }
+func (p *Port) Chunks() <-chan Chunk {
+	p.listen.Do(func() { p.reader.Go(p.read) })
+	return p.chunks
+}
 
 // Err is why Chunks was closed: io.EOF at the end of a file or connection. It may
 // be called only after that.
 func (p *Port) Err() error { return p.err }
 
-func (p *Port) read(uptime func() time.Duration) {
+func (p *Port) read() {
 	defer close(p.chunks)
-	buf := make([]byte, chunkBytes)
 	for {
-		n, err := p.device.Read(buf)
+		n, err := p.device.Read(p.buf)
 		if n > 0 {
-			c := Chunk{append([]byte(nil), buf[:n]...), uptime()}
+			c := Chunk{append([]byte(nil), p.buf[:n]...), p.uptime()}
+			if p.tap != nil {
+				p.tap.Received(c.Data)
+			}
 			select {
 			case p.chunks <- c:
 			case <-p.closing:
@@ -156,6 +250,9 @@ func (p *Port) ended(err error) error {
 		return ErrClosed
 	default:
 	}
+	if p.tap != nil {
+		p.tap.Closed(err)
+	}
 	if errors.Is(err, io.EOF) {
 		return io.EOF
 	}
@@ -165,12 +262,21 @@ func (p *Port) ended(err error) error {
 // Write sends b. A device that has not taken it within timeout is closed and
 // reported: what it took is unknown.
 func (p *Port) Write(b []byte, timeout time.Duration) error {
+	if p.tap != nil {
+		p.tap.Sent(b)
+	}
 	if c, ok := p.device.(net.Conn); ok {
 		if err := c.SetWriteDeadline(time.Now().Add(timeout)); err != nil {
 			return fmt.Errorf("write to %s: %w", p.address, err)
 		}
 		if _, err := c.Write(b); err != nil {
 			return fmt.Errorf("write to %s: %w", p.address, unwrapDial(err))
+		}
+		return nil
+	}
+	if p.unanswered.Add(int64(len(b))) <= surelyTaken {
+		if _, err := p.device.Write(b); err != nil {
+			return fmt.Errorf("write to %s: %w", p.address, plain(err))
 		}
 		return nil
 	}
@@ -190,13 +296,18 @@ func (p *Port) Write(b []byte, timeout time.Duration) error {
 	case <-timer.C:
 	}
 	// Neither a deadline nor Close frees a write to a serial port; throwing away
-	// what is queued does.
+	// what is queued does, or else the end of the device.
 	if s, ok := p.device.(serial.Port); ok {
 		_ = s.ResetOutputBuffer()
 	}
 	_ = p.Close()
 	return fmt.Errorf("write to %s: not taken within %v", p.address, timeout)
 }
+
+// surelyTaken is how much can be written to a device that has not answered since
+// without being held: less than the queue of any serial port, which is 4 KiB. What
+// might be held is written by a goroutine of its own, which is dearer.
+const surelyTaken = 1024
 
 // SetBaud changes the rate of a serial port; other ports have none.
 func (p *Port) SetBaud(baud int) error {
@@ -217,7 +328,11 @@ func (p *Port) Close() error {
 	p.once.Do(func() {
 		close(p.closing)
 		err = p.device.Close()
-		for range p.chunks { // free a reader that waits to deliver
+		if p.tap != nil {
+			p.tap.Closed(nil)
+		}
+		p.listen.Do(func() { close(p.chunks) }) // nobody listened
+		for range p.chunks {                    // free a reader that waits to deliver
 		}
 		p.reader.Wait()
 	})

@@ -55,7 +55,7 @@ func TestSerial(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer master.Close()
-	p, err := Open(t.Context(), Address{Scheme: "serial", Path: slave.Name()}, fixedUptime)
+	p, err := Open(t.Context(), Address{Scheme: "serial", Path: slave.Name()}, fixedUptime, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +94,7 @@ func TestSerialWriteEnds(t *testing.T) {
 	}
 	defer master.Close()
 	defer slave.Close()
-	p, err := Open(t.Context(), Address{Scheme: "serial", Path: slave.Name()}, fixedUptime)
+	p, err := Open(t.Context(), Address{Scheme: "serial", Path: slave.Name()}, fixedUptime, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +112,7 @@ func TestTCPEndsWithPeer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	p, err := Open(t.Context(), Address{Scheme: "tcp", Host: l.Addr().String()}, fixedUptime)
+	p, err := Open(t.Context(), Address{Scheme: "tcp", Host: l.Addr().String()}, fixedUptime, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +133,7 @@ func TestFile(t *testing.T) {
 	if err := os.WriteFile(name, []byte(want), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p, err := Open(t.Context(), Address{Scheme: "file", Path: name}, fixedUptime)
+	p, err := Open(t.Context(), Address{Scheme: "file", Path: name}, fixedUptime, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +152,7 @@ func TestCloseFreesReader(t *testing.T) {
 	if err := os.WriteFile(name, make([]byte, 1<<20), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p, err := Open(t.Context(), Address{Scheme: "file", Path: name}, fixedUptime)
+	p, err := Open(t.Context(), Address{Scheme: "file", Path: name}, fixedUptime, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +176,7 @@ func TestOpenErrors(t *testing.T) {
 		{Scheme: "tcp", Host: nobody}:            "connect to " + nobody + ": connect: connection refused",
 		{Scheme: "file", Path: "/none.nmea"}:     "open /none.nmea: no such file or directory",
 	} {
-		if p, err := Open(t.Context(), a, fixedUptime); err == nil || err.Error() != want {
+		if p, err := Open(t.Context(), a, fixedUptime, nil); err == nil || err.Error() != want {
 			t.Errorf("Open(%s) = %v, %v; want %q", a, p, err, want)
 		}
 	}
