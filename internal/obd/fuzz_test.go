@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"slices"
+	"strings"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -18,6 +19,9 @@ var recorded = []string{
 	"\xfc\r\rELM327 v1.5\r>", "41 0C 1A <DATA ERROR\r>", "18DAF11003410D33\r>",
 }
 
+// errorWords are those of the data sheet ("Error Messages and Alerts").
+var errorWords = []string{"ERROR", "NO DATA", "UNABLE", "BUSY", "BUFFER", "STOPPED", "?", "RESET", "ALERT", "ERR"}
+
 // Whatever an adapter sends: no panic, and only whole answers become messages.
 func FuzzAnswer(f *testing.F) {
 	for _, r := range recorded {
@@ -27,7 +31,7 @@ func FuzzAnswer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, raw []byte, request string, bus byte) {
 		a := parseAnswer(raw, request, Bus(bus%5))
 		for _, m := range a.Messages {
-			if len(m.Data) == 0 || len(m.Data) > maxMessage || m.Data[0] < 0x41 || m.Data[0] > 0x4A {
+			if len(m.Data) == 0 || len(m.Data) > maxMessage || !isResponse(m.Data[0]) {
 				t.Errorf("message %X", m.Data)
 			}
 			items, err := split(m.Data, []byte{0x0C, 0x0D})
@@ -39,6 +43,16 @@ func FuzzAnswer(f *testing.F) {
 					t.Errorf("item %+v of %X", it, m.Data)
 				}
 			}
+		}
+		// No value comes from a line that holds an error word.
+		var bad []string
+		for line := range lines(raw) {
+			if slices.ContainsFunc(errorWords, func(w string) bool { return strings.Contains(line, w) }) {
+				bad = append(bad, line)
+			}
+		}
+		if a := parseAnswer([]byte(strings.Join(bad, "\r")), request, Bus(bus%5)); len(a.Messages) > 0 {
+			t.Errorf("%q gave %+v", bad, a.Messages)
 		}
 	})
 }
