@@ -14,10 +14,11 @@ import (
 var arrows = map[string][]string{
 	"telemetryd/cmd/telemetryd": {
 		"telemetryd/internal/gps", "telemetryd/internal/obd", "telemetryd/internal/port", "telemetryd/internal/publish",
-		"telemetryd/internal/recorder", "telemetryd/internal/spool", "telemetryd/internal/status", "telemetryd/internal/telemetry", "telemetryd/sim",
+		"telemetryd/internal/record", "telemetryd/internal/recorder", "telemetryd/internal/spool", "telemetryd/internal/status", "telemetryd/internal/telemetry", "telemetryd/sim",
 	},
 	"telemetryd/internal/obd":       {"telemetryd/internal/port", "telemetryd/internal/telemetry"},
 	"telemetryd/internal/gps":       {"telemetryd/internal/port", "telemetryd/internal/telemetry"},
+	"telemetryd/internal/record":    {"telemetryd/internal/port"},
 	"telemetryd/internal/recorder":  {"telemetryd/internal/spool", "telemetryd/internal/telemetry"},
 	"telemetryd/internal/publish":   {"telemetryd/internal/spool", "telemetryd/internal/telemetry"},
 	"telemetryd/internal/status":    {"telemetryd/internal/telemetry"},

@@ -17,6 +17,14 @@ import (
 type fileValue struct {
 	texts []string
 	where string // "telemetryd.yaml:3: vehicle_id"
+	own   []ownText
+}
+
+// ownText is a signal of the user's own as it stands in the file: its keys and their
+// texts.
+type ownText struct {
+	name, where string
+	fields      map[string][]string
 }
 
 // readFile reads a settings file. It returns values by flag name. A key that is not
@@ -52,15 +60,61 @@ func readFile(name string, known map[string]any) (map[string]fileValue, error) {
 			if _, twice := values[flag]; twice {
 				return nil, fmt.Errorf("%s: this key comes twice", where)
 			}
+			if _, ok := target.(*[]ownText); ok {
+				own, err := ownTexts(name, it.Value())
+				if err != nil {
+					return nil, err
+				}
+				values[flag] = fileValue{where: where, own: own}
+				continue
+			}
 			texts, err := nodeTexts(it.Value(), target, flag)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", where, err)
 			}
-			values[flag] = fileValue{texts, where}
+			values[flag] = fileValue{texts: texts, where: where}
 		}
 	}
 	return values, nil
 }
+
+// ownTexts reads the mapping of own signals.
+func ownTexts(file string, n ast.Node) (all []ownText, err error) {
+	mapping, ok := n.(ast.MapNode)
+	if !ok {
+		return nil, fmt.Errorf("%s:%d: own_signals: name: {request: ..., formula: ...} lines are wanted", file, n.GetToken().Position.Line)
+	}
+	for it := mapping.MapRange(); it.Next(); {
+		key := it.Key().GetToken()
+		own := ownText{key.Value, fmt.Sprintf("%s:%d: own_signals: %s", file, key.Position.Line, key.Value), map[string][]string{}}
+		fields, ok := it.Value().(ast.MapNode)
+		if !ok {
+			return nil, fmt.Errorf("%s: keys are wanted: %s", own.where, strings.Join(ownKeys, " "))
+		}
+		for f := fields.MapRange(); f.Next(); {
+			k := f.Key().GetToken()
+			where := fmt.Sprintf("%s:%d: own_signals: %s: %s", file, k.Position.Line, own.name, k.Value)
+			if !slices.Contains(ownKeys, k.Value) {
+				return nil, fmt.Errorf("%s: unknown key; allowed: %s", where, strings.Join(ownKeys, " "))
+			}
+			if own.fields[k.Value] != nil {
+				return nil, fmt.Errorf("%s: this key comes twice", where)
+			}
+			own.fields[k.Value], err = nodeTexts(f.Value(), new([]string), "")
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", where, err)
+			}
+		}
+		if slices.ContainsFunc(all, func(o ownText) bool { return o.name == own.name }) {
+			return nil, fmt.Errorf("%s: this signal comes twice", own.where)
+		}
+		all = append(all, own)
+	}
+	return all, nil
+}
+
+// ownKeys are the keys of an own signal.
+var ownKeys = []string{"request", "header", "filter", "formula", "unit", "range", "rate"}
 
 // syntax shortens goccy's message, which begins with "[line:column] ".
 func syntax(err error) string {

@@ -8,6 +8,7 @@ import (
 
 	"telemetryd/internal/gps"
 	"telemetryd/internal/obd"
+	"telemetryd/internal/record"
 	"telemetryd/internal/telemetry"
 )
 
@@ -17,7 +18,7 @@ type decodeCommand struct {
 }
 
 type recording struct {
-	File string `arg:"" help:"The recording; - is standard input."`
+	File string `arg:"" help:"What was received, raw or as --record keeps it; - is standard input."`
 }
 
 type (
@@ -46,6 +47,11 @@ func (c *recording) decode(s streams, decode decoder) error {
 	out := bufio.NewWriter(s.out)
 	defer out.Flush()
 	var line []byte
+	buffered := bufio.NewReader(in)
+	in = buffered
+	if first, _ := buffered.Peek(64); record.IsRecording(first) { // what is shorter is none
+		in = record.Received(buffered)
+	}
 	err := decode(in, func(r telemetry.Reading) error {
 		line = append(r.AppendSample(line[:0], r.FixTime), '\n')
 		_, err := out.Write(line)

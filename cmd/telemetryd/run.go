@@ -22,6 +22,7 @@ import (
 	"telemetryd/internal/obd"
 	"telemetryd/internal/port"
 	"telemetryd/internal/publish"
+	"telemetryd/internal/record"
 	"telemetryd/internal/recorder"
 	"telemetryd/internal/spool"
 	"telemetryd/internal/status"
@@ -87,26 +88,32 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 	defer stopRecording()
 	defer stopPublishing()
 	var reading, writing, sending sync.WaitGroup
+	rates := new(obd.Rates)
 	sending.Go(func() {
 		publish.Run(publishing, publish.Config{
 			Brokers: o.brokers, ClientID: o.clientID, Credentials: o.credentials, TopicPrefix: o.topicPrefix,
 			VehicleID: o.vehicleID, StreamID: streamID, Version: version,
-			Store: buffer, Clock: clock, Health: health, HealthChanged: health.Changed(), Log: log,
+			Store: buffer, Clock: clock, Health: health, HealthChanged: health.Changed(), Rates: rates.Read, Log: log,
 		})
 	})
 	writing.Go(func() { rec.Run(recording) })
 	if !o.obd.off {
 		reading.Go(func() {
+			tap, end := o.tap("obd", log)
+			defer end()
 			obd.Run(sources, obd.Config{
-				Address: o.obd.address, Find: port.FindAdapters, Wanted: o.rates, MaxRequests: o.maxRequests,
-				Uptime: uptime, Deliver: rec.Deliver, Health: health, Log: log,
+				Address: o.obd.address, Find: func() []port.Address { return findAdapters(sources, o.obdProbe) }, Candidates: port.FindUnknown, Tap: tap,
+				Wanted: o.rates, Own: o.own, MaxRequests: o.maxRequests, Rates: rates,
+				Uptime: uptime, Deliver: rec.Deliver, Event: rec.Event, Health: health, Log: log,
 			})
 		})
 	}
 	if !o.gps.off {
 		reading.Go(func() {
+			tap, end := o.tap("gps", log)
+			defer end()
 			_ = gps.Run(sources, gps.Config{
-				Address: o.gps.address, Find: port.FindReceivers, BuildDate: buildDate(),
+				Address: o.gps.address, Find: port.FindReceivers, Tap: tap, BuildDate: buildDate(),
 				Uptime: uptime, Deliver: rec.Deliver, Health: health, Log: log,
 			})
 		})
@@ -121,6 +128,30 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 	stopPublishing()
 	sending.Wait()
 	return buffer.Close()
+}
+
+// tap is where a port is recorded; nil when the user wants no recording. end is called
+// when the port is closed.
+func (o options) tap(kind string, log *slog.Logger) (tap port.Tap, end func()) {
+	if o.record == "" {
+		return nil, func() {}
+	}
+	l := record.Open(o.record, kind, o.recordSize/2, log)
+	return l, l.Close
+}
+
+// findAdapters lists the ports that are known to be adapters and, if the user allows
+// it, those of which nothing is known and nothing is heard.
+func findAdapters(ctx context.Context, probe bool) []port.Address {
+	found := port.FindAdapters()
+	if probe {
+		for _, a := range port.FindUnknown() {
+			if port.Silent(ctx, a, uptime) {
+				found = append(found, a)
+			}
+		}
+	}
+	return found
 }
 
 // awaitUpTo waits for a group, but not longer than limit: a device that hangs must

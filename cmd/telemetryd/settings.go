@@ -9,12 +9,14 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/alecthomas/kong"
 
+	"telemetryd/internal/obd"
 	"telemetryd/internal/port"
 	"telemetryd/internal/publish"
 	"telemetryd/internal/telemetry"
@@ -33,6 +35,9 @@ type settings struct {
 	GPS           string            `name:"gps" placeholder:"ADDRESS" help:"auto, off, serial:///dev/ttyACM0?baud=9600, tcp://host:port or file:///x.nmea. Default auto."`
 	Signals       string            `placeholder:"NAME=RATE,..." help:"What to read of the car and how often: hertz, or max. Default: what the car has, at 5, 1 or 0.1 Hz."`
 	MaxRequests   string            `name:"obd-max-requests" placeholder:"N" help:"Ceiling of requests on the car's bus per second, 0 for none. Default 20."`
+	OBDProbe      string            `name:"obd-probe" placeholder:"YES" help:"yes: --obd auto may also write to serial ports that are not known to be an adapter, after it heard nothing from them. Default no."`
+	Record        string            `placeholder:"DIR" help:"Keep raw recordings of both ports there, for bug reports. Default: none."`
+	RecordSize    string            `placeholder:"SIZE" help:"Bound of the recordings. Default 64MB."`
 	BatchInterval string            `placeholder:"DURATION" help:"A batch is closed after this long, or at 64 KiB. Default 5s."`
 	TopicPrefix   string            `placeholder:"PREFIX" help:"First segment of the topics. Default vehicles."`
 	StateDir      string            `placeholder:"DIR" help:"Buffer and identity. Default $$STATE_DIRECTORY, else ~/.local/state/telemetryd."`
@@ -44,6 +49,7 @@ type settings struct {
 	KeyFile       string            `placeholder:"FILE" help:"Its key, PEM."`
 	LogLevel      string            `placeholder:"LEVEL" help:"debug, info, warn or error. Default info."`
 	LogFormat     string            `placeholder:"FORMAT" help:"text or json, to standard error. Default text."`
+	own           []ownText         // of the file only
 	origin        map[string]string // by flag name: where its value came from
 }
 
@@ -54,7 +60,11 @@ type options struct {
 	clientID      string
 	obd, gps      source
 	rates         map[string]float64
+	own           []obd.OwnSignal
 	maxRequests   float64
+	obdProbe      bool
+	record        string // directory; empty for none
+	recordSize    int64
 	batchInterval time.Duration
 	topicPrefix   string
 	stateDir      string
@@ -104,6 +114,8 @@ func (s *settings) load(command *kong.Context) error {
 			*target = strings.Join(v.texts, ",")
 		case *[]string:
 			*target = v.texts
+		case *[]ownText:
+			*target = v.own
 		}
 	}
 	return nil
@@ -113,6 +125,7 @@ func (s *settings) load(command *kong.Context) error {
 func (s *settings) targets() map[string]any {
 	return map[string]any{
 		"vehicle-id": &s.VehicleID, "broker": &s.Broker, "client-id": &s.ClientID, "obd": &s.OBD, "gps": &s.GPS,
+		"own-signals": &s.own, "obd-probe": &s.OBDProbe, "record": &s.Record, "record-size": &s.RecordSize,
 		"signals": &s.Signals, "obd-max-requests": &s.MaxRequests, "batch-interval": &s.BatchInterval,
 		"topic-prefix": &s.TopicPrefix, "state-dir": &s.StateDir, "buffer-size": &s.BufferSize,
 		"username": &s.Username, "password-file": &s.PasswordFile, "ca-file": &s.CAFile, "cert-file": &s.CertFile,
@@ -168,8 +181,26 @@ func (s *settings) judge() (options, error) {
 	if o.gps, err = parseSource(s.GPS, "serial", "tcp", "file"); err != nil {
 		failed("gps", err)
 	}
-	if o.rates, err = parseRates(s.Signals); err != nil {
+	for _, own := range s.own {
+		signal, err := define(own)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", own.where, err))
+		}
+		o.own = append(o.own, signal)
+	}
+	if o.rates, err = parseRates(s.Signals, o.own); err != nil {
 		failed("signals", err)
+	}
+	switch cmp.Or(s.OBDProbe, "no") {
+	case "no", "false":
+	case "yes", "true":
+		o.obdProbe = true
+	default:
+		wrong("obd-probe", s.OBDProbe, "yes, no")
+	}
+	o.record = s.Record
+	if o.recordSize, err = parseSize(cmp.Or(s.RecordSize, "64MB")); err != nil || o.recordSize < 1<<20 {
+		wrong("record-size", s.RecordSize, "a size from 1MiB on, as 64MB")
 	}
 	if o.maxRequests, err = strconv.ParseFloat(cmp.Or(s.MaxRequests, "20"), 64); err != nil || !(o.maxRequests >= 0 && o.maxRequests <= 10000) {
 		wrong("obd-max-requests", s.MaxRequests, "a number from 0 to 10000; 0 means no ceiling")
@@ -219,8 +250,57 @@ func parseSource(s string, schemes ...string) (source, error) {
 	return source{address: &a}, nil
 }
 
+// define makes a signal of the user's own from its texts.
+func define(own ownText) (obd.OwnSignal, error) {
+	d := obd.Definition{Name: own.name, Rate: 1}
+	for key, target := range map[string]*string{"request": &d.Request, "header": &d.Header, "filter": &d.Filter, "formula": &d.Formula, "unit": &d.Unit} {
+		switch texts := own.fields[key]; len(texts) {
+		case 0:
+		case 1:
+			*target = texts[0]
+		default:
+			return obd.OwnSignal{}, fmt.Errorf("%s: a single value is allowed, not a list", key)
+		}
+	}
+	span, err := numbers(own.fields["range"])
+	if err != nil || len(span) != 2 {
+		return obd.OwnSignal{}, errors.New("range: allowed: two numbers, as [0, 100]; what is outside counts as wrong")
+	}
+	d.Min, d.Max = span[0], span[1]
+	if texts := own.fields["rate"]; len(texts) > 0 {
+		if d.Rate, err = parseRate(texts[0]); err != nil || len(texts) > 1 {
+			return obd.OwnSignal{}, fmt.Errorf("rate: %v; allowed: above 0 to 1000 hertz, or max", texts)
+		}
+	}
+	return obd.Define(d)
+}
+
+func numbers(texts []string) ([]float64, error) {
+	var all []float64
+	for _, text := range texts {
+		x, err := strconv.ParseFloat(text, 64)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, x)
+	}
+	return all, nil
+}
+
+// parseRate reads hertz, or max.
+func parseRate(text string) (float64, error) {
+	if text == "max" {
+		return math.Inf(1), nil
+	}
+	rate, err := strconv.ParseFloat(text, 64)
+	if err != nil || !(rate >= 0 && rate <= 1000) {
+		return 0, fmt.Errorf("%q; allowed: a rate from 0 to 1000 hertz, or max", text)
+	}
+	return rate, nil
+}
+
 // parseRates reads "name=rate,name=rate". Nothing means the rates of the table.
-func parseRates(s string) (map[string]float64, error) {
+func parseRates(s string, own []obd.OwnSignal) (map[string]float64, error) {
 	if s == "" {
 		return nil, nil
 	}
@@ -231,18 +311,24 @@ func parseRates(s string) (map[string]float64, error) {
 			return nil, fmt.Errorf("%q is not name=rate; allowed: a rate in hertz, or max", part)
 		}
 		signal, known := telemetry.FindSignal(name)
-		if !known || signal.Source == telemetry.FromReceiver {
-			return nil, fmt.Errorf("unknown signal %q; allowed: %s", name, strings.Join(carSignals(), " "))
+		known = known && signal.Source != telemetry.FromReceiver || slices.ContainsFunc(own, func(o obd.OwnSignal) bool { return o.Name == name })
+		if !known {
+			return nil, fmt.Errorf("unknown signal %q; allowed: %s", name, strings.Join(append(carSignals(), ownNames(own)...), " "))
 		}
-		rate, err := strconv.ParseFloat(text, 64)
-		if text == "max" {
-			rate, err = math.Inf(1), nil
-		} else if err != nil || !(rate >= 0 && rate <= 1000) {
-			return nil, fmt.Errorf("%s=%s; allowed: a rate from 0 to 1000 hertz, or max", name, text)
+		rate, err := parseRate(text)
+		if err != nil {
+			return nil, fmt.Errorf("%s=%w", name, err)
 		}
 		rates[name] = rate
 	}
 	return rates, nil
+}
+
+func ownNames(own []obd.OwnSignal) (names []string) {
+	for _, o := range own {
+		names = append(names, o.Name)
+	}
+	return names
 }
 
 func carSignals() []string {

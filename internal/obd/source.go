@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"telemetryd/internal/port"
@@ -21,7 +22,9 @@ type Health interface {
 type Config struct {
 	Address *port.Address         // nil: ask Find each time
 	Find    func() []port.Address // the ports that may have an adapter
-	Tap     port.Tap              // records what goes over the port; nil for none
+	// Candidates are ports that may be named to the user; nil for none.
+	Candidates func() []port.Address
+	Tap        port.Tap // records what goes over the port; nil for none
 	// Wanted are the readings per second by signal name; math.Inf(1) means as
 	// often as possible. Nil: the rates of the signal table.
 	Wanted map[string]float64
@@ -97,7 +100,7 @@ func (r *reader) attempt(ctx context.Context) error {
 	} else {
 		addresses = r.Find()
 	}
-	err := errNoPort
+	err := r.noPort()
 	for _, a := range addresses {
 		err = r.session(ctx, a)
 		if !errors.Is(err, errSilent) && !errors.Is(err, errNotELM) {
@@ -108,6 +111,21 @@ func (r *reader) attempt(ctx context.Context) error {
 }
 
 var errNoPort = errors.New("no serial port that is known to be an adapter")
+
+// noPort is the error of no port to try, with those that the user may mean.
+func (r *reader) noPort() error {
+	if r.Candidates == nil || r.Address != nil {
+		return errNoPort
+	}
+	var names []string
+	for _, a := range r.Candidates() {
+		names = append(names, "--obd "+a.String())
+	}
+	if len(names) == 0 {
+		return errNoPort
+	}
+	return fmt.Errorf("%w; if one of these is it, say so: %s", errNoPort, strings.Join(names, ", "))
+}
 
 // report names the state that err means, once.
 func (r *reader) report(err error) {

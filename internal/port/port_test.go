@@ -2,6 +2,7 @@ package port
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/creack/pty"
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -182,17 +184,57 @@ func TestOpenErrors(t *testing.T) {
 	}
 }
 
+// Only what is known to be an adapter is one: printers have the same bridge chips as
+// cables.
 func TestFind(t *testing.T) {
-	dir := t.TempDir()
-	for _, name := range []string{"usb-u-blox_AG_u-blox_7-if00", "usb-FTDI_FT232R_A9-if00-port0", "usb-1a86_GNSS_receiver-if00"} {
-		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+	dev := t.TempDir()
+	dir := filepath.Join(dev, "serial/by-id")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for i, name := range []string{"usb-u-blox_AG_u-blox_7-if00", "usb-1a86_GNSS_receiver-if00", "usb-ScanTool.net_LLC_OBDLink_SX_113010-if00-port0",
+		"usb-FTDI_FT232R_USB_UART_A9-if00-port0", "usb-1a86_USB2.0-Serial-if00-port0", "usb-EPSON_TM-T20-if00"} {
+		device := filepath.Join(dev, fmt.Sprintf("ttyUSB%d", i))
+		if err := os.WriteFile(device, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(device, filepath.Join(dir, name)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if got := find(dir, true); len(got) != 2 {
-		t.Errorf("receivers: %v", got)
+	if err := os.WriteFile(filepath.Join(dev, "rfcomm0"), nil, 0o600); err != nil {
+		t.Fatal(err)
 	}
-	if got := find(dir, false); len(got) != 1 || !strings.Contains(got[0].Path, "FTDI") {
-		t.Errorf("adapters: %v", got)
+	receivers := named(dir, receiverName.MatchString)
+	adapters := named(dir, func(name string) bool { return adapterName.MatchString(name) && !receiverName.MatchString(name) })
+	if len(receivers) != 2 || len(adapters) != 1 || !strings.Contains(adapters[0].Path, "OBDLink") {
+		t.Errorf("receivers %v, adapters %v", receivers, adapters)
+	}
+	if others := unknown(dev); len(others) != 4 || !strings.Contains(others[3].Path, "rfcomm0") {
+		t.Errorf("unknown: %v", others)
+	}
+}
+
+// A listening test hears a receiver and never writes.
+func TestSilent(t *testing.T) {
+	for _, speaks := range []bool{false, true} {
+		master, slave, err := pty.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer master.Close()
+		defer slave.Close()
+		if speaks {
+			if _, err := master.Write([]byte("$GPRMC\n")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := Silent(t.Context(), Address{Scheme: "serial", Path: slave.Name()}, fixedUptime); got == speaks {
+			t.Errorf("speaks %v, silent %v", speaks, got)
+		}
+		p := []unix.PollFd{{Fd: int32(master.Fd()), Events: unix.POLLIN}}
+		if n, err := unix.Poll(p, 50); n > 0 && p[0].Revents&unix.POLLIN != 0 {
+			t.Errorf("something was written, %v", err)
+		}
 	}
 }

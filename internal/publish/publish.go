@@ -37,7 +37,8 @@ type Config struct {
 	Store         Store
 	Clock         *telemetry.Clock
 	Health        Health
-	HealthChanged <-chan struct{} // may be nil
+	HealthChanged <-chan struct{}         // may be nil
+	Rates         func() []telemetry.Rate // of the car's signals; may be nil
 	Log           *slog.Logger
 	Counters      *Counters // may be nil
 }
@@ -70,6 +71,9 @@ type publisher struct {
 func Run(ctx context.Context, c Config) {
 	if c.Counters == nil {
 		c.Counters = new(Counters)
+	}
+	if c.Rates == nil {
+		c.Rates = func() []telemetry.Rate { return nil }
 	}
 	p := &publisher{Config: c, lanes: newLanes(c.Store, c.Clock), sessions: tls.NewLRUClientSessionCache(len(c.Brokers))}
 	retry := backoff.NewExponentialBackOff()
@@ -190,7 +194,7 @@ func (p *publisher) statusMessage(s state) []byte {
 		Schema: 1, VehicleID: p.VehicleID, State: telemetry.Online, T: telemetry.FormatTime(now),
 		Version: p.Version, StreamID: p.StreamID,
 		LastSeq: stats.LastSeq, OldestUnackedSeq: stats.OldestUnackedSeq,
-		Health: p.Health.Conditions(),
+		Health: p.Health.Conditions(), Rates: p.Rates(),
 	}
 	if s != online {
 		m.State = telemetry.Offline
