@@ -43,7 +43,7 @@ func TestCeiling(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			r := drive(t, test.obd, test.wanted, ceiling)
+			r := driveFaster(t, 1, test.obd, test.wanted, ceiling) // in ten minutes it parks
 			r.await("first values", 20*time.Second, r.after(r.start, 40))
 			began := time.Now()
 			time.Sleep(span)

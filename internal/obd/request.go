@@ -42,6 +42,8 @@ func (s *session) exchange(ctx context.Context, q query, got func(Answer) bool) 
 	s.pace.sent(sent)
 	s.counters.request()
 	r, err := s.ask(ctx, text, answerLimit)
+	// An adapter that opens the bus first sends the request only then.
+	s.pace.sent(max(sent, r.arrived-s.usual))
 	if err != nil {
 		if !errors.Is(err, errTimeout) {
 			return Answer{}, 0, err

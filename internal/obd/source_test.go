@@ -55,8 +55,14 @@ func (r *rig) Clear(string, string) {}
 
 func drive(t *testing.T, o sim.OBDConfig, rates map[string]float64, ceiling float64, own ...OwnSignal) *rig {
 	t.Helper()
+	return driveFaster(t, 10, o, rates, ceiling, own...)
+}
+
+// driveFaster is drive with so many seconds of driving a second.
+func driveFaster(t *testing.T, speedup float64, o sim.OBDConfig, rates map[string]float64, ceiling float64, own ...OwnSignal) *rig {
+	t.Helper()
 	r := &rig{t: t, counters: new(Counters), rates: new(Rates), start: time.Now()}
-	v, err := sim.Start(t.Context(), sim.Config{Seed: 1, Speedup: 10, OBD: o, OnTruth: func(x sim.Truth) {
+	v, err := sim.Start(t.Context(), sim.Config{Seed: 1, Speedup: speedup, OBD: o, OnTruth: func(x sim.Truth) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.served = append(r.served, x)

@@ -1,0 +1,104 @@
+package obd
+
+import (
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"telemetryd/internal/telemetry"
+)
+
+// Every parameter of the signal table decodes as testdata/vectors.txt says, which names
+// its sources; and none is missing there.
+func TestDecodingTable(t *testing.T) {
+	text, err := os.ReadFile("testdata/vectors.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sources, tested := map[string]bool{}, map[string]int{}
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSpace(line)
+		words := strings.Fields(line)
+		switch {
+		case strings.HasPrefix(line, "# source "):
+			sources[words[2]] = true
+		case line == "" || line[0] == '#':
+		case words[0] == "DTC":
+			b := unhex(words[1])
+			if got := troubleCode(b[0], b[1]); got != words[2] {
+				t.Errorf("%s is %s, want %s", words[1], got, words[2])
+			}
+		default:
+			pid, data := unhex(words[0])[0], unhex(words[1])
+			if !sources[words[0]] {
+				t.Errorf("PID %s has no source", words[0])
+			}
+			items, err := split(append([]byte{0x41, pid}, data...), []byte{pid})
+			if err != nil {
+				t.Errorf("%s: %v", line, err)
+				continue
+			}
+			var r telemetry.Reading
+			if err := measure(&r, items[0], nil); err != nil {
+				t.Errorf("%s: %v", line, err)
+			}
+			var got []string
+			for _, f := range r.Fields {
+				got = append(got, f.Name+"="+f.Value.String())
+				tested[f.Name]++
+			}
+			if !slices.Equal(got, words[2:]) {
+				t.Errorf("%s: got %v", line, got)
+			}
+		}
+	}
+	for _, s := range telemetry.Signals() {
+		if s.Source == telemetry.FromCar && tested[s.Name] < 4 {
+			t.Errorf("%s has %d vectors", s.Name, tested[s.Name])
+		}
+	}
+}
+
+// Codes of each service on CAN and on older buses; what does not fit is no list.
+func TestTroubleCodes(t *testing.T) {
+	for _, test := range []struct {
+		data string
+		mode byte
+		can  bool
+		want string // joined; - for no list
+	}{
+		{"430203010420", 0x03, true, "P0301 P0420"},
+		{"4300", 0x03, true, ""},
+		{"470101 71", 0x07, true, "P0171"},
+		{"43030301042 0", 0x03, true, "-"}, // three announced
+		{"43", 0x03, true, "-"},
+		{"47 00", 0x03, true, "-"},
+		{"43030104200000", 0x03, false, "P0301 P0420"},
+		{"43000000000000", 0x03, false, ""},
+		{"4303010420", 0x03, false, "P0301 P0420"},
+		{"43030104", 0x03, false, "-"},
+	} {
+		codes, ok := troubleCodes(unhex(strings.ReplaceAll(test.data, " ", "")), test.mode, test.can)
+		if got := strings.Join(codes, " "); ok != (test.want != "-") || ok && got != test.want {
+			t.Errorf("%s: %q, %v", test.data, got, ok)
+		}
+	}
+}
+
+func TestCodeBook(t *testing.T) {
+	var b codeBook
+	p := place{Stored, "7E8"}
+	if c := b.learn(p, []string{"P0301"}); len(c) != 1 || !c[0].firstRead || c[0].gone {
+		t.Errorf("first: %+v", c)
+	}
+	if c := b.learn(p, []string{"P0301"}); len(c) != 0 {
+		t.Errorf("again: %+v", c)
+	}
+	if c := b.learn(p, []string{"P0420", "P0301"}); len(c) != 1 || c[0].code != "P0420" || c[0].firstRead {
+		t.Errorf("another: %+v", c)
+	}
+	if c := b.learn(p, []string{}); len(c) != 2 || !c[0].gone {
+		t.Errorf("cleared: %+v", c)
+	}
+}
