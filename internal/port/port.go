@@ -32,13 +32,12 @@ type Tap interface {
 }
 
 // Port is an open connection to a device. Who asks and waits for an answer calls
-// Receive; who listens takes what comes from Chunks. Never both.
+// Receive; who listens takes what comes from Chunks.
 type Port struct {
 	address Address
 	device  device
 	uptime  func() time.Duration
 	tap     Tap // or nil
-	buf     []byte
 	closing chan struct{}
 	// unanswered is how much was written since a byte was received.
 	unanswered atomic.Int64
@@ -78,7 +77,7 @@ func Open(ctx context.Context, a Address, uptime func() time.Duration, tap Tap) 
 	if tap != nil {
 		tap.Opened(a)
 	}
-	return &Port{address: a, device: d, uptime: uptime, tap: tap, buf: make([]byte, chunkBytes), chunks: make(chan Chunk, chunksWaiting), closing: make(chan struct{})}, nil
+	return &Port{address: a, device: d, uptime: uptime, tap: tap, chunks: make(chan Chunk, chunksWaiting), closing: make(chan struct{})}, nil
 }
 
 func open(ctx context.Context, a Address) (device, error) {
@@ -147,67 +146,35 @@ func unwrapDial(err error) error {
 func (p *Port) Address() Address { return p.address }
 
 // Receive waits up to timeout for bytes; a timeout of 0 takes what is there. It
-// returns an empty Chunk when none came, and io.EOF when a connection or file has
-// ended. The bytes are valid until the next call.
+// returns an empty Chunk when none came, and the error of Err when the device is
+// gone. A goroutine reads: when another program takes the bytes of a serial port away
+// between its looking and its reading, it is held, but not the caller.
 func (p *Port) Receive(timeout time.Duration) (Chunk, error) {
-	n, err := p.receive(timeout)
-	if n > 0 {
-		p.unanswered.Store(0)
-		c := Chunk{p.buf[:n], p.uptime()}
-		if p.tap != nil {
-			p.tap.Received(c.Data)
-		}
-		return c, nil
+	chunks := p.Chunks()
+	select {
+	case c, ok := <-chunks:
+		return p.received(c, ok)
+	default:
 	}
-	if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+	if timeout <= 0 {
 		return Chunk{}, nil
 	}
-	return Chunk{}, p.ended(err)
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
+	select {
+	case c, ok := <-chunks:
+		return p.received(c, ok)
+	case <-timer.C:
+		return Chunk{}, nil
+	}
 }
 
-func (p *Port) receive(timeout time.Duration) (int, error) {
-	switch d := p.device.(type) {
-	case serial.Port:
-		if err := d.SetReadTimeout(timeout); err != nil {
-			return 0, err
-		}
-	case *net.TCPConn:
-		if timeout <= 0 {
-			return receiveNow(d, p.buf)
-		}
-		if err := d.SetReadDeadline(time.Now().Add(timeout)); err != nil {
-			return 0, err
-		}
+func (p *Port) received(c Chunk, ok bool) (Chunk, error) {
+	if !ok {
+		return Chunk{}, p.Err()
 	}
-	return p.device.Read(p.buf)
-}
-
-// receiveNow takes what has arrived already: with a deadline that has passed, Read
-// would not even look.
-func receiveNow(c *net.TCPConn, buf []byte) (n int, err error) {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	if err := c.SetReadDeadline(time.Time{}); err != nil {
-		return 0, err
-	}
-	var readErr error
-	err = raw.Read(func(fd uintptr) bool {
-		n, readErr = syscall.Read(int(fd), buf)
-		return true
-	})
-	switch {
-	case err != nil:
-		return 0, err
-	case errors.Is(readErr, syscall.EAGAIN), errors.Is(readErr, syscall.EINTR):
-		return 0, nil
-	case readErr != nil:
-		return 0, readErr
-	case n == 0:
-		return 0, io.EOF
-	}
-	return n, nil
+	p.unanswered.Store(0)
+	return c, nil
 }
 
 // Chunks brings what arrives, in order. It is closed when the device is gone, at
@@ -223,10 +190,23 @@ func (p *Port) Err() error { return p.err }
 
 func (p *Port) read() {
 	defer close(p.chunks)
+	buf := make([]byte, chunkBytes)
+	if s, ok := p.device.(serial.Port); ok {
+		if err := s.SetReadTimeout(lookUp); err != nil {
+			p.err = p.ended(err)
+			return
+		}
+	}
 	for {
-		n, err := p.device.Read(p.buf)
+		select {
+		case <-p.closing:
+			p.err = ErrClosed
+			return
+		default:
+		}
+		n, err := p.device.Read(buf)
 		if n > 0 {
-			c := Chunk{append([]byte(nil), p.buf[:n]...), p.uptime()}
+			c := Chunk{append([]byte(nil), buf[:n]...), p.uptime()}
 			if p.tap != nil {
 				p.tap.Received(c.Data)
 			}
@@ -322,19 +302,47 @@ func (p *Port) SetBaud(baud int) error {
 }
 
 // Close closes the device and waits for the reading goroutine. It may be called
-// more than once.
+// more than once. A serial port that another program reads, too, may hold its reader
+// until the device goes; it is left behind then, after closeLimit.
 func (p *Port) Close() error {
 	var err error
 	p.once.Do(func() {
 		close(p.closing)
-		err = p.device.Close()
+		p.listen.Do(func() { close(p.chunks) }) // nobody listened
+		if _, isSerial := p.device.(serial.Port); !isSerial {
+			err = p.device.Close() // which ends a read under way
+		}
+		ended := make(chan struct{})
+		go func() {
+			for range p.chunks { // free a reader that waits to deliver
+			}
+			p.reader.Wait()
+			close(ended)
+		}()
+		timer := time.NewTimer(closeLimit)
+		defer timer.Stop()
+		select {
+		case <-ended:
+			if cerr := p.device.Close(); err == nil && !errors.Is(cerr, net.ErrClosed) && !errors.Is(cerr, os.ErrClosed) {
+				err = cerr
+			}
+		case <-timer.C:
+			go func() {
+				<-ended
+				_ = p.device.Close()
+			}()
+		}
 		if p.tap != nil {
 			p.tap.Closed(nil)
 		}
-		p.listen.Do(func() { close(p.chunks) }) // nobody listened
-		for range p.chunks {                    // free a reader that waits to deliver
-		}
-		p.reader.Wait()
 	})
 	return err
 }
+
+const (
+	closeLimit = time.Second
+	// lookUp is how often the reader of a serial port looks whether it is to end. The
+	// port is closed when it has: closed under a reader, its number may be another
+	// file's before the reader reads.
+	lookUp = 200 * time.Millisecond
+)
