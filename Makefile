@@ -9,10 +9,10 @@ FUZZTIME ?= 5s
 # Debian packages that the tests need, each with a file by which it is known.
 PACKAGES := mosquitto mosquitto-clients
 
-.PHONY: help run test deps build lint fuzz torture clean
+.PHONY: help run test deps build lint fuzz torture bench-obd clean
 
 help: ## Tell what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: build ## Run the demo: virtual vehicle, embedded broker, samples as they arrive (needs Go only)
 	@bin/telemetryd demo
@@ -49,8 +49,12 @@ fuzz: ## Run each fuzz target for FUZZTIME (5s)
 			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x $$pkg || exit 1; \
 		done; done
 
-torture: ## Run the long form of the power-cut test of the buffer (minutes)
+torture: ## Run the long forms: power cuts of the buffer, a day of driving with faults, the ceiling for 5 minutes (about 30 minutes)
 	TORTURE_SEEDS=20 go test -race -timeout 60m -run TestPowerCut -v ./internal/spool
+	OBD_TORTURE_FOR=10m OBD_CEILING_FOR=5m go test -race -timeout 30m -run 'TestTorture|TestCeiling' -v ./internal/obd
+
+bench-obd: ## Measure the OBD reader beside an ideal loop and elmobd's own client
+	go test -run '^$$' -bench Readers -benchtime 10s -timeout 30m ./internal/obd
 
 clean: ## Remove what was built
 	rm -rf bin
