@@ -212,3 +212,13 @@ func TestSilentCar(t *testing.T) {
 		t.Errorf("%v, protocol %c, %s", err, s.protocol, s.speaker)
 	}
 }
+
+// Without headers two ECUs cannot be told apart: what comes twice is nobody's value.
+func TestTwiceIsNobodys(t *testing.T) {
+	c, l := converse(func(string) []string { return []string{"410D30\r410D31\r\r>"} })
+	s := converser(c, l)
+	_, measured, _, err := s.poll(t.Context(), []byte{0x0D}, func(string) bool { return true })
+	if err != nil || len(measured) != 0 {
+		t.Errorf("measured %X, %v", measured, err)
+	}
+}

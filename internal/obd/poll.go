@@ -58,7 +58,7 @@ func (s *session) poll(ctx context.Context, pids []byte, wanted func(name string
 		measured = append(measured, it.pid)
 	}
 	s.counters.values(len(r.Fields))
-	if len(items) == 0 && s.misplaced(a) {
+	if s.misplaced(a, pids) {
 		s.counters.trouble(Misplaced)
 		err = s.recover(ctx)
 	}
@@ -66,9 +66,11 @@ func (s *session) poll(ctx context.Context, pids []byte, wanted func(name string
 }
 
 // items takes the parameters of the speaker out of an answer. A message that does not
-// fit its request, and a parameter that comes a second time, count for nothing.
+// fit its request counts for nothing, nor does a parameter that comes twice: without
+// headers that is how two ECUs look.
 func (s *session) items(a Answer, pids []byte) []item {
 	var all []item
+	var twice []byte
 	for _, m := range a.Messages {
 		if m.ECU != s.speaker {
 			continue
@@ -81,18 +83,28 @@ func (s *session) items(a Answer, pids []byte) []item {
 		for _, it := range items {
 			if slices.ContainsFunc(all, func(x item) bool { return x.pid == it.pid }) {
 				s.counters.trouble(WrongShape)
+				twice = append(twice, it.pid)
 				continue
 			}
 			all = append(all, it)
 		}
 	}
-	return all
+	return slices.DeleteFunc(all, func(it item) bool { return slices.Contains(twice, it.pid) })
 }
 
-// misplaced reports whether the speaker answered, but something else: then adapter
+// misplaced reports whether the speaker answered, but only something else: then adapter
 // and session are out of step.
-func (s *session) misplaced(a Answer) bool {
-	return slices.ContainsFunc(a.Messages, func(m Message) bool { return m.ECU == s.speaker })
+func (s *session) misplaced(a Answer, pids []byte) bool {
+	spoke := false
+	for _, m := range a.Messages {
+		if m.ECU == s.speaker {
+			if _, err := split(m.Data, pids); err == nil {
+				return false
+			}
+			spoke = true
+		}
+	}
+	return spoke
 }
 
 func (s *session) outcome(a Answer) outcome {

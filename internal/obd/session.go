@@ -101,10 +101,16 @@ func (s *session) wake(ctx context.Context) (string, error) {
 	return name, nil
 }
 
-// set changes a setting of the adapter and reports whether it took it.
+// set changes a setting of the adapter and reports whether it took it. What was not
+// taken may have been garbled on its way: it is tried a second time.
 func (s *session) set(ctx context.Context, text string) (bool, error) {
-	a, err := s.command(ctx, text)
-	return slices.Contains(a.Lines, "OK"), err
+	for range 2 {
+		a, err := s.command(ctx, text)
+		if err != nil || slices.Contains(a.Lines, "OK") {
+			return err == nil, err
+		}
+	}
+	return false, nil
 }
 
 // identify asks for the banner, by a reset if possible.
