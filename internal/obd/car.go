@@ -69,6 +69,9 @@ func (s *session) hello(ctx context.Context) error {
 	if len(s.ecus) == 0 {
 		return silence(a)
 	}
+	if s.headers && slices.Contains(s.ecus, "") {
+		return errLostSettings // headers were on
+	}
 	s.speaker, s.silences = speaker(s.ecus), 0
 	return s.learnProtocol(ctx)
 }
