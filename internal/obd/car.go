@@ -13,6 +13,7 @@ type car struct {
 	protocol byte     // digit of ATDPN; 0 until the bus was found
 	ecus     []string // that answered the first question
 	speaker  string   // whose values count
+	known    string   // who spoke for this car before
 	// others are the PIDs that ECUs beside the speaker have.
 	others   map[byte]bool
 	silences int // questions in a row that nobody answered
@@ -37,6 +38,7 @@ func (s *session) findBus(ctx context.Context, last byte) error {
 		if _, err := s.command(ctx, "ATTP0"); err != nil {
 			return err
 		}
+		s.known = "" // it may be another car
 	}
 	a, err := s.command(ctx, "ATDPN")
 	if err != nil {
@@ -56,25 +58,37 @@ func isSilence(err error) bool { return errors.Is(err, errCarOff) || errors.Is(e
 // hello asks for the first bitmap of PIDs, notes who answers and on which bus.
 func (s *session) hello(ctx context.Context) error {
 	s.protocol, s.at = 0, channel{}
-	a, _, err := s.exchange(ctx, query{text: "0100"}, never)
-	if err != nil {
-		return err
-	}
 	s.ecus = nil
-	for _, m := range a.Messages {
-		if _, err := split(m.Data, []byte{0x00}); err == nil && !slices.Contains(s.ecus, m.ECU) {
-			s.ecus = append(s.ecus, m.ECU)
+	for range engineTries {
+		a, _, err := s.exchange(ctx, query{text: "0100"}, never)
+		if err != nil {
+			return err
+		}
+		for _, m := range a.Messages {
+			if _, err := split(m.Data, []byte{0x00}); err == nil && !slices.Contains(s.ecus, m.ECU) {
+				s.ecus = append(s.ecus, m.ECU)
+			}
+		}
+		if len(s.ecus) == 0 {
+			return silence(a)
+		}
+		if s.headers && slices.Contains(s.ecus, "") {
+			return errLostSettings // headers were on
+		}
+		if slices.Contains(engines, speaker(s.ecus)) || !s.headers {
+			break
 		}
 	}
-	if len(s.ecus) == 0 {
-		return silence(a)
-	}
-	if s.headers && slices.Contains(s.ecus, "") {
-		return errLostSettings // headers were on
+	if slices.Contains(engines, s.known) && !slices.Contains(s.ecus, s.known) {
+		return errCarSilent // another ECU must not speak for an engine that is there
 	}
 	s.speaker, s.silences = speaker(s.ecus), 0
 	return s.learnProtocol(ctx)
 }
+
+// engineTries is how often a car is asked in which another ECU than the engine's
+// answers, before that one speaks.
+const engineTries = 3
 
 // never is for requests from whose answers nothing is learned about timing.
 func never(Answer) bool { return false }

@@ -41,7 +41,7 @@ func (r *reader) read(ctx context.Context, s *session) error {
 			return err
 		}
 	}
-	r.protocol = s.protocol
+	r.protocol, r.speaker = s.protocol, s.speaker
 	d := &reading{reader: r, s: s, plan: newSchedule(s.pace, busOf(s.protocol).isCAN()), counted: r.Uptime()}
 	names := d.planSignals(pids)
 	if len(names) == 0 { // see now and then whether that has changed

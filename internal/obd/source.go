@@ -51,8 +51,9 @@ const (
 // session.
 type reader struct {
 	Config
-	protocol byte // of the last session that found a bus
-	baud     int  // at which the adapter answered last
+	protocol byte   // of the last session that found a bus
+	speaker  string // of that session
+	baud     int    // at which the adapter answered last
 	codes    codeBook
 	told     lamp      // of the lamp's state
 	identity *identity // that was told last
@@ -186,6 +187,7 @@ func (r *reader) release(s *session) {
 // drive reads the car whenever it answers, and the adapter's voltage meanwhile.
 func (r *reader) drive(ctx context.Context, s *session) error {
 	for {
+		s.known = r.speaker
 		err := s.findBus(ctx, r.protocol)
 		if isSilence(err) {
 			err = r.findOwn(ctx, s, err)
