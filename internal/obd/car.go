@@ -83,6 +83,7 @@ func (s *session) hello(ctx context.Context) error {
 		return errCarSilent // another ECU must not speak for an engine that is there
 	}
 	s.speaker, s.silences = speaker(s.ecus), 0
+	s.usual = 0 // a search for the bus is not what an answer takes
 	return s.learnProtocol(ctx)
 }
 

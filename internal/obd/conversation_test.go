@@ -222,3 +222,96 @@ func TestTwiceIsNobodys(t *testing.T) {
 		t.Errorf("measured %X, %v", measured, err)
 	}
 }
+
+// Where the engine's ECU is known, or may only have missed one question, no other
+// speaks for the car; where there is none, the other does.
+func TestWhoSpeaks(t *testing.T) {
+	const engine, other = "7E8064100BE3FA813\r", "7E906410080080000\r"
+	for _, test := range []struct {
+		known   string
+		answers []string // to the questions
+		want    string
+		fails   error
+	}{
+		{"", []string{engine + other}, "7E8", nil},
+		{"", []string{other, other + engine}, "7E8", nil},
+		{"", []string{other, other, other}, "7E9", nil},
+		{"7E8", []string{other, other, other}, "", errCarSilent},
+		{"7E9", []string{other, other, other}, "7E9", nil},
+		{"", []string{"4100BE3FA813\r"}, "", errLostSettings},
+	} {
+		c, l := converse(nil)
+		asked := 0
+		l.answer = func(text string) []string {
+			if text != "0100\r" {
+				return []string{"A6\r>"}
+			}
+			asked++
+			return []string{test.answers[asked-1] + ">"}
+		}
+		s := converser(c, l)
+		s.headers, s.known = true, test.known
+		err := s.hello(t.Context())
+		if !errors.Is(err, test.fails) || err == nil && s.speaker != test.want {
+			t.Errorf("%+v: %v, speaks %q", test, err, s.speaker)
+		}
+	}
+}
+
+// A count digit ends a wait where the number of frames is known, is dropped where the
+// adapter does not know it, and is learned where other ECUs answer, too.
+func TestCountDigit(t *testing.T) {
+	var c counting
+	sole := query{text: "010C", frames: 1}
+	if d := c.digit(sole); d != 1 {
+		t.Errorf("one ECU: %d", d)
+	}
+	shared := query{text: "010D", frames: 1, others: "0D"}
+	for range believed {
+		if d := c.digit(shared); d != 0 {
+			t.Errorf("two ECUs, not learned: %d", d)
+		}
+		c.judge(shared, 0, Answer{Frames: 2}, true)
+	}
+	if d := c.digit(shared); d != 2 {
+		t.Errorf("two ECUs, learned: %d", d)
+	}
+	// Two frames came, but not the wanted one: learned anew.
+	c.judge(shared, 2, Answer{Frames: 2}, false)
+	if d := c.digit(shared); d != 0 || c.refused {
+		t.Errorf("after a strike: %d", d)
+	}
+	c.judge(sole, 1, Answer{Trouble: []Trouble{{Cause: NotUnderstood}}}, false)
+	if d := c.digit(sole); d != 0 {
+		t.Errorf("refused by the adapter: %d", d)
+	}
+	if d := new(counting).digit(query{frames: 16}); d != 0 {
+		t.Errorf("more frames than a digit holds: %d", d)
+	}
+}
+
+// An answer that comes much later than usual is dropped; what is slow for good becomes
+// usual.
+func TestLate(t *testing.T) {
+	s := &session{}
+	for range 20 {
+		if s.isLate(20 * time.Millisecond) {
+			t.Error("the usual is late")
+		}
+	}
+	if !s.isLate(2 * time.Second) {
+		t.Error("two seconds are not late")
+	}
+	if s.isLate(60 * time.Millisecond) {
+		t.Error("a little more than usual is late")
+	}
+	dropped := 0
+	for range 100 {
+		if s.isLate(500 * time.Millisecond) {
+			dropped++
+		}
+	}
+	if dropped == 0 || dropped > 25 {
+		t.Errorf("%d of 100 dropped before half a second was usual", dropped)
+	}
+}
