@@ -29,25 +29,28 @@ func newLine(answer func(string) []string) *line {
 func (l *line) SetBaud(int) error { return nil }
 
 func (l *line) Receive(timeout time.Duration) (port.Chunk, error) {
-	var waited <-chan time.Time
-	if timeout > 0 {
-		waited = time.After(timeout)
-	} else {
-		expired := make(chan time.Time)
-		close(expired)
-		if len(l.chunks) == 0 {
-			waited = expired
-		}
+	// As the port does it: what is there comes first, the end of the line too.
+	select {
+	case c, ok := <-l.chunks:
+		return received(c, ok)
+	default:
+	}
+	if timeout <= 0 {
+		return port.Chunk{}, nil
 	}
 	select {
 	case c, ok := <-l.chunks:
-		if !ok {
-			return port.Chunk{}, io.EOF
-		}
-		return c, nil
-	case <-waited:
+		return received(c, ok)
+	case <-time.After(timeout):
 		return port.Chunk{}, nil
 	}
+}
+
+func received(c port.Chunk, ok bool) (port.Chunk, error) {
+	if !ok {
+		return port.Chunk{}, io.EOF
+	}
+	return c, nil
 }
 
 func (l *line) Write(b []byte, _ time.Duration) error {
