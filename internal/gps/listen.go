@@ -23,40 +23,36 @@ const checkEvery = 500 * time.Millisecond
 
 // run returns when the port ends, ctx ends, or another port should be tried.
 func (l *listener) run(ctx context.Context) {
-	check := time.NewTicker(checkEvery)
-	defer check.Stop()
-	quiet := time.NewTimer(time.Hour)
-	defer quiet.Stop()
-	for {
-		select {
-		case <-ctx.Done():
+	for check := time.Now().Add(checkEvery); ; {
+		c, err := l.port.Receive(ctx, min(l.silence(), max(time.Until(check), time.Millisecond)))
+		switch {
+		case ctx.Err() != nil:
 			return
-		case c, ok := <-l.port.Chunks():
-			if !ok {
-				l.ended()
-				return
-			}
+		case err != nil:
+			l.ended(err)
+			return
+		case len(c.Data) > 0:
 			l.take(c)
-		case <-quiet.C:
-			if len(l.port.Chunks()) == 0 { // bytes that wait were no silence
-				l.decoder.quiet(l.Uptime())
-			}
-		case <-check.C:
-			if l.live && l.check() {
-				return
-			}
+		default:
+			l.decoder.quiet(l.Uptime())
 		}
-		l.rearm(quiet)
+		if time.Now().Before(check) {
+			continue
+		}
+		if l.live && l.check() {
+			return
+		}
+		check = time.Now().Add(checkEvery)
 	}
 }
 
-// rearm sets the timer for the silence that ends an epoch.
-func (l *listener) rearm(quiet *time.Timer) {
-	if d := l.decoder.silence(); d > 0 {
-		quiet.Reset(max(l.decoder.assembler.heard+d-l.Uptime(), time.Millisecond))
-	} else {
-		quiet.Stop()
+// silence is how long nothing may come until that ends an epoch.
+func (l *listener) silence() time.Duration {
+	d := l.decoder.silence()
+	if d <= 0 {
+		return checkEvery
 	}
+	return max(l.decoder.assembler.heard+d-l.Uptime(), time.Millisecond)
 }
 
 func (l *listener) take(c port.Chunk) {
@@ -72,9 +68,9 @@ func (l *listener) take(c port.Chunk) {
 	}
 }
 
-func (l *listener) ended() {
+func (l *listener) ended(cause error) {
 	l.decoder.end()
-	l.Log.Info("GPS connection ended", "address", l.address.String(), "cause", l.port.Err())
+	l.Log.Info("GPS connection ended", "address", l.address.String(), "cause", cause)
 	if l.live {
 		l.watch.check(l.hunt.running())
 	}

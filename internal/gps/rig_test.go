@@ -59,9 +59,21 @@ type device struct {
 	once   sync.Once
 }
 
-func (d *device) Chunks() <-chan port.Chunk { return d.chunks }
-func (d *device) Err() error                { return io.EOF }
-func (d *device) Close() error              { return nil }
+func (d *device) Receive(ctx context.Context, timeout time.Duration) (port.Chunk, error) {
+	select {
+	case c, ok := <-d.chunks:
+		if !ok {
+			return port.Chunk{}, io.EOF
+		}
+		return c, nil
+	case <-time.After(timeout):
+		return port.Chunk{}, nil
+	case <-ctx.Done():
+		return port.Chunk{}, ctx.Err()
+	}
+}
+
+func (d *device) Close() error { return nil }
 func (d *device) SetBaud(b int) error {
 	d.baud, d.bauds = b, append(d.bauds, b)
 	return nil

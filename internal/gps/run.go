@@ -55,8 +55,7 @@ const (
 
 // stream is a port.Port as far as a receiver is concerned: nothing is written.
 type stream interface {
-	Chunks() <-chan port.Chunk
-	Err() error
+	Receive(ctx context.Context, timeout time.Duration) (port.Chunk, error)
 	SetBaud(baud int) error
 	Close() error
 }

@@ -13,7 +13,7 @@ import (
 
 // wire is what the conversation needs of a port.
 type wire interface {
-	Receive(timeout time.Duration) (port.Chunk, error)
+	Receive(ctx context.Context, timeout time.Duration) (port.Chunk, error)
 	Write(b []byte, timeout time.Duration) error
 	SetBaud(baud int) error
 }
@@ -21,10 +21,11 @@ type wire interface {
 // errTimeout is a request whose prompt did not come.
 var errTimeout = errors.New("no prompt in time")
 
+// prompt ends every answer of an adapter.
+const prompt = '>'
+
 const (
 	writeLimit = 2 * time.Second
-	// noticeEnd is how soon the end of a context is noticed.
-	noticeEnd = 200 * time.Millisecond
 	// maxAnswer bounds what is kept of one answer; an adapter that sends more
 	// without a prompt is in a monitoring mode or is none.
 	maxAnswer = 64 << 10
@@ -68,17 +69,16 @@ func (c *conversation) send(ctx context.Context, text string) error {
 	}
 }
 
-// receive waits up to limit for bytes, but not longer than it takes to notice the end
-// of ctx.
+// receive waits up to limit for bytes.
 func (c *conversation) receive(ctx context.Context, limit time.Duration) (port.Chunk, error) {
 	if err := ctx.Err(); err != nil {
 		return port.Chunk{}, err
 	}
-	chunk, err := c.wire.Receive(min(max(limit, 0), noticeEnd))
-	if err != nil {
-		return chunk, &endedError{err}
+	chunk, err := c.wire.Receive(ctx, limit)
+	if err != nil && ctx.Err() == nil {
+		err = &endedError{err}
 	}
-	return chunk, nil
+	return chunk, err
 }
 
 // ask sends a request and collects its answer up to the prompt. It returns
@@ -105,12 +105,12 @@ func (c *conversation) collect(ctx context.Context, limit time.Duration) (reply,
 			}
 			continue
 		}
-		answer, rest, prompt := bytes.Cut(chunk.Data, []byte(">"))
+		answer, rest, whole := bytes.Cut(chunk.Data, []byte{prompt})
 		if bytes.ContainsFunc(answer, func(b rune) bool { return b > ' ' && b <= '~' }) {
 			r.arrived = chunk.Arrived
 		}
 		r.raw = append(r.raw, answer...)
-		if prompt {
+		if whole {
 			c.counters.stray(len(rest))
 			return r, nil
 		}

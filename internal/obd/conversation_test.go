@@ -28,7 +28,7 @@ func newLine(answer func(string) []string) *line {
 
 func (l *line) SetBaud(int) error { return nil }
 
-func (l *line) Receive(timeout time.Duration) (port.Chunk, error) {
+func (l *line) Receive(ctx context.Context, timeout time.Duration) (port.Chunk, error) {
 	// As the port does it: what is there comes first, the end of the line too.
 	select {
 	case c, ok := <-l.chunks:
@@ -43,6 +43,8 @@ func (l *line) Receive(timeout time.Duration) (port.Chunk, error) {
 		return received(c, ok)
 	case <-time.After(timeout):
 		return port.Chunk{}, nil
+	case <-ctx.Done():
+		return port.Chunk{}, ctx.Err()
 	}
 }
 

@@ -88,7 +88,7 @@ func Silent(ctx context.Context, a Address, uptime func() time.Duration) bool {
 	}
 	defer p.Close()
 	for began := time.Now(); time.Since(began) < listenFor && ctx.Err() == nil; {
-		c, err := p.Receive(100 * time.Millisecond)
+		c, err := p.Receive(ctx, 100*time.Millisecond)
 		if err != nil || len(c.Data) > 0 {
 			return false
 		}

@@ -31,22 +31,20 @@ type Tap interface {
 	Closed(err error) // nil: by our side
 }
 
-// Port is an open connection to a device. Who asks and waits for an answer calls
-// Receive; who listens takes what comes from Chunks.
+// Port is an open connection to a device.
 type Port struct {
 	address Address
 	device  device
 	uptime  func() time.Duration
 	tap     Tap // or nil
+	inbox   *inbox
 	closing chan struct{}
 	// unanswered is how much was written since a byte was received.
 	unanswered atomic.Int64
 	once       sync.Once
 
 	listen sync.Once
-	chunks chan Chunk
 	reader sync.WaitGroup
-	err    error // why the chunks ended; set before chunks closes
 }
 
 // device is what a serial port, a connection and a file have in common.
@@ -58,13 +56,11 @@ const (
 	// dialTimeout is short: a Wi-Fi adapter that comes back must be found soon.
 	dialTimeout = 5 * time.Second
 	chunkBytes  = 4096
-	// chunksWaiting bounds what is read ahead of the owner.
-	chunksWaiting = 16
 	// defaultBaud is set when the address names none, until SetBaud.
 	defaultBaud = 38400
 )
 
-// ErrClosed is the cause in Err after Close.
+// ErrClosed is the error of Receive after Close.
 var ErrClosed = errors.New("port closed")
 
 // Open opens a. uptime is the time since boot (CLOCK_BOOTTIME); tap may be nil.
@@ -77,7 +73,7 @@ func Open(ctx context.Context, a Address, uptime func() time.Duration, tap Tap) 
 	if tap != nil {
 		tap.Opened(a)
 	}
-	return &Port{address: a, device: d, uptime: uptime, tap: tap, chunks: make(chan Chunk, chunksWaiting), closing: make(chan struct{})}, nil
+	return &Port{address: a, device: d, uptime: uptime, tap: tap, inbox: newInbox(), closing: make(chan struct{})}, nil
 }
 
 func open(ctx context.Context, a Address) (device, error) {
@@ -145,62 +141,38 @@ func unwrapDial(err error) error {
 // Address is what the port was opened with.
 func (p *Port) Address() Address { return p.address }
 
+// WakeAt says with which byte an answer ends: Receive then waits for it, and is woken
+// once an answer instead of once a read, which on a slow wire are many. It must be
+// called before the first Receive.
+func (p *Port) WakeAt(end byte) { p.inbox.end, p.inbox.whole = end, true }
+
 // Receive waits up to timeout for bytes; a timeout of 0 takes what is there. It
-// returns an empty Chunk when none came, and the error of Err when the device is
-// gone. A goroutine reads: when another program takes the bytes of a serial port away
+// returns the oldest Chunk, an empty one when none came, and an error when the device
+// is gone (io.EOF at the end of a file or connection), after Close, or when ctx ends.
+//
+// A goroutine reads: when another program takes the bytes of a serial port away
 // between its looking and its reading, it is held, but not the caller.
-func (p *Port) Receive(timeout time.Duration) (Chunk, error) {
-	chunks := p.Chunks()
-	select {
-	case c, ok := <-chunks:
-		return p.received(c, ok)
-	default:
-	}
-	if timeout <= 0 {
-		return Chunk{}, nil
-	}
-	timer := time.NewTimer(timeout)
-	defer timer.Stop()
-	select {
-	case c, ok := <-chunks:
-		return p.received(c, ok)
-	case <-timer.C:
-		return Chunk{}, nil
-	}
-}
-
-func (p *Port) received(c Chunk, ok bool) (Chunk, error) {
-	if !ok {
-		return Chunk{}, p.Err()
-	}
-	p.unanswered.Store(0)
-	return c, nil
-}
-
-// Chunks brings what arrives, in order. It is closed when the device is gone, at
-// the end of a file, and after Close; Err then says why.
-func (p *Port) Chunks() <-chan Chunk {
+func (p *Port) Receive(ctx context.Context, timeout time.Duration) (Chunk, error) {
 	p.listen.Do(func() { p.reader.Go(p.read) })
-	return p.chunks
+	c, err := p.inbox.take(ctx, timeout)
+	if len(c.Data) > 0 {
+		p.unanswered.Store(0)
+	}
+	return c, err
 }
-
-// Err is why Chunks was closed: io.EOF at the end of a file or connection. It may
-// be called only after that.
-func (p *Port) Err() error { return p.err }
 
 func (p *Port) read() {
-	defer close(p.chunks)
 	buf := make([]byte, chunkBytes)
 	if s, ok := p.device.(serial.Port); ok {
 		if err := s.SetReadTimeout(lookUp); err != nil {
-			p.err = p.ended(err)
+			p.inbox.finish(p.ended(err))
 			return
 		}
 	}
 	for {
 		select {
 		case <-p.closing:
-			p.err = ErrClosed
+			p.inbox.finish(ErrClosed)
 			return
 		default:
 		}
@@ -210,15 +182,13 @@ func (p *Port) read() {
 			if p.tap != nil {
 				p.tap.Received(c.Data)
 			}
-			select {
-			case p.chunks <- c:
-			case <-p.closing:
-				p.err = ErrClosed
+			if !p.inbox.put(c, p.closing) {
+				p.inbox.finish(ErrClosed)
 				return
 			}
 		}
 		if err != nil {
-			p.err = p.ended(err)
+			p.inbox.finish(p.ended(err))
 			return
 		}
 	}
@@ -308,14 +278,12 @@ func (p *Port) Close() error {
 	var err error
 	p.once.Do(func() {
 		close(p.closing)
-		p.listen.Do(func() { close(p.chunks) }) // nobody listened
+		p.listen.Do(func() { p.inbox.finish(ErrClosed) }) // nobody listened
 		if _, isSerial := p.device.(serial.Port); !isSerial {
 			err = p.device.Close() // which ends a read under way
 		}
 		ended := make(chan struct{})
 		go func() {
-			for range p.chunks { // free a reader that waits to deliver
-			}
 			p.reader.Wait()
 			close(ended)
 		}()

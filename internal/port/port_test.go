@@ -69,8 +69,8 @@ func TestSerial(t *testing.T) {
 	if _, err := master.WriteString("ELM"); err != nil {
 		t.Fatal(err)
 	}
-	if c := <-p.Chunks(); string(c.Data) != "ELM" || c.Arrived != 42*time.Second {
-		t.Errorf("chunk %q at %v", c.Data, c.Arrived)
+	if c, err := p.Receive(t.Context(), time.Second); string(c.Data) != "ELM" || c.Arrived != 42*time.Second {
+		t.Errorf("chunk %q at %v, %v", c.Data, c.Arrived, err)
 	}
 	if err := p.Write([]byte("ATZ\r"), time.Second); err != nil {
 		t.Fatal(err)
@@ -80,11 +80,8 @@ func TestSerial(t *testing.T) {
 		t.Errorf("the device read %q, %v", buf[:n], err)
 	}
 	master.Close() // unplugged
-	if c, ok := <-p.Chunks(); ok {
-		t.Errorf("chunk %q after the device is gone", c.Data)
-	}
-	if p.Err() == nil || errors.Is(p.Err(), ErrClosed) {
-		t.Errorf("Err() = %v", p.Err())
+	if c, err := p.Receive(t.Context(), time.Second); len(c.Data) > 0 || err == nil || errors.Is(err, ErrClosed) {
+		t.Errorf("chunk %q after the device is gone, %v", c.Data, err)
 	}
 }
 
@@ -124,8 +121,8 @@ func TestTCPEndsWithPeer(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Close()
-	if _, ok := <-p.Chunks(); ok || p.Err() != io.EOF {
-		t.Errorf("ok = %v, Err() = %v", ok, p.Err())
+	if c, err := p.Receive(t.Context(), time.Second); len(c.Data) > 0 || err != io.EOF {
+		t.Errorf("chunk %q, %v", c.Data, err)
 	}
 }
 
@@ -141,11 +138,13 @@ func TestFile(t *testing.T) {
 	}
 	defer p.Close()
 	var got strings.Builder
-	for c := range p.Chunks() {
+	for err == nil {
+		var c Chunk
+		c, err = p.Receive(t.Context(), time.Second)
 		got.Write(c.Data)
 	}
-	if got.String() != want || p.Err() != io.EOF {
-		t.Errorf("read %d of %d bytes, Err() = %v", got.Len(), len(want), p.Err())
+	if got.String() != want || err != io.EOF {
+		t.Errorf("read %d of %d bytes, %v", got.Len(), len(want), err)
 	}
 }
 
