@@ -102,7 +102,7 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 			tap, end := o.tap("obd", log)
 			defer end()
 			obd.Run(sources, obd.Config{
-				Address: o.obd.address, Find: func() []port.Address { return findAdapters(sources, o.obdProbe) }, Candidates: port.FindUnknown, Tap: tap,
+				Address: o.obd.address, Find: func() []port.Address { return findAdapters(sources, o.obdProbe) }, Candidates: port.FindUnknown, Stable: port.StableName, Tap: tap,
 				Wanted: o.rates, Own: o.own, MaxRequests: o.maxRequests, Rates: rates,
 				Uptime: uptime, Deliver: rec.Deliver, Event: rec.Event, Health: health, Log: log,
 			})

@@ -48,7 +48,8 @@ type Message struct {
 // Cause says why bytes gave no message; it is a label for counters.
 type Cause string
 
-// The causes. The first group are texts of the adapter.
+// The causes. The first group are texts of the adapter, those of STN chips among them
+// (STN1100 family reference and programming manual, "Error Messages").
 const (
 	NoData          Cause = "no_data"
 	UnableToConnect Cause = "unable_to_connect"
@@ -61,22 +62,23 @@ const (
 	Restarted       Cause = "restarted"      // LV RESET, ERRnn, a banner
 	Alert           Cause = "alert"          // ACT ALERT, LP ALERT
 
-	Negative   Cause = "negative_response" // 7F: the ECU refuses
-	Garbage    Cause = "garbage"           // no line of any known shape
-	Checksum   Cause = "checksum"
-	Incomplete Cause = "incomplete" // a multi-frame message with a missing or misplaced frame
-	WrongShape Cause = "wrong_shape"
-	Misplaced  Cause = "misplaced" // answers another request
-	Late       Cause = "late"      // held back on its way: when it was measured is not known
-	NoPrompt   Cause = "no_prompt"
+	Negative    Cause = "negative_response" // 7F: the ECU refuses
+	AsksForTime Cause = "response_pending"  // 7F xx 78: the ECU still works on it
+	Garbage     Cause = "garbage"           // no line of any known shape
+	Checksum    Cause = "checksum"
+	Incomplete  Cause = "incomplete" // a multi-frame message with a missing or misplaced frame
+	WrongShape  Cause = "wrong_shape"
+	Misplaced   Cause = "misplaced" // answers another request
+	Late        Cause = "late"      // held back on its way: when it was measured is not known
+	NoPrompt    Cause = "no_prompt"
 )
 
 // Trouble is a line that gave no message, and why.
 type Trouble struct {
 	Cause Cause
 	Text  string
-	ECU   string // of a Negative
-	Code  byte   // of a Negative (ISO 14229-1, negative response code)
+	ECU   string // of a Negative or AsksForTime
+	Code  byte   // of these (ISO 14229-1, negative response code)
 }
 
 func (t Trouble) String() string { return fmt.Sprintf("%s: %q", t.Cause, t.Text) }
@@ -111,7 +113,7 @@ var texts = []struct {
 	{"NO DATA", NoData}, {"UNABLE TO CONNECT", UnableToConnect}, {"ERROR", BusInitError},
 	{"BUS BUSY", BusTrouble}, {"BUS ERROR", BusTrouble}, {"CAN ERROR", BusTrouble}, {"FB ERROR", BusTrouble},
 	{"DATA ERROR", DataError}, {"<DATA ERROR", DataError}, {"<RX ERROR", DataError}, {"RX ERROR", DataError},
-	{"BUFFER FULL", BufferFull}, {"STOPPED", Stopped}, {"?", NotUnderstood},
+	{"BUFFER FULL", BufferFull}, {"OUT OF MEMORY", BufferFull}, {"FC RX TIMEOUT", BusTrouble}, {"UART RX OVERFLOW", DataError}, {"STOPPED", Stopped}, {"?", NotUnderstood},
 	{"LV RESET", Restarted}, {"ERR", Restarted}, {"ELM327", Restarted}, {"ELM329", Restarted},
 	{"ACT ALERT", Alert}, {"!ACT ALERT", Alert}, {"LP ALERT", Alert}, {"!LP ALERT", Alert},
 }
@@ -124,7 +126,7 @@ func textCause(line string) (Cause, bool) {
 		}
 	}
 	// An error may follow the bytes it spoils: "41 0C 1A <DATA ERROR".
-	for _, mark := range []string{"<DATA ERROR", "<RX ERROR", "DATA ERROR", "BUS ERROR", "CAN ERROR", "BUFFER FULL", "STOPPED"} {
+	for _, mark := range []string{"<DATA ERROR", "<RX ERROR", "DATA ERROR", "BUS ERROR", "CAN ERROR", "BUFFER FULL", "FC RX TIMEOUT", "OUT OF MEMORY", "STOPPED"} {
 		if strings.Contains(line, mark) {
 			c, _ := textCause(mark)
 			return c, true
@@ -216,9 +218,11 @@ func (p *parser) trouble(c Cause, text string) {
 func (p *parser) message(ecu string, data []byte, text string) {
 	switch {
 	case len(data) >= 3 && data[0] == 0x7F:
-		if data[2] != responsePending {
-			p.answer.Trouble = append(p.answer.Trouble, Trouble{Cause: Negative, Text: text, ECU: ecu, Code: data[2]})
+		cause := Negative
+		if data[2] == responsePending {
+			cause = AsksForTime
 		}
+		p.answer.Trouble = append(p.answer.Trouble, Trouble{Cause: cause, Text: text, ECU: ecu, Code: data[2]})
 	case len(data) >= 1 && isResponse(data[0]):
 		p.answer.Messages = append(p.answer.Messages, Message{ecu, data})
 	default:

@@ -38,7 +38,7 @@ func TestParseAnswer(t *testing.T) {
 		"bus init":            {raw: "BUS INIT: ...OK\r41 0D 33\r>", messages: []string{" 410D33"}},
 		"bus init in a line":  {raw: "BUS INIT: OK41 0D 33\r>", messages: []string{" 410D33"}},
 		"bus init error":      {raw: "BUS INIT: ...ERROR\r>", trouble: []Cause{BusInitError}},
-		"still working":       {raw: "7E8037F0178\r7E803410D33\r>", bus: CAN11, messages: []string{"7E8 410D33"}},
+		"still working":       {raw: "7E8037F0178\r7E803410D33\r>", bus: CAN11, messages: []string{"7E8 410D33"}, trouble: []Cause{AsksForTime}},
 		"negatives first":     {raw: "7EA037F0112\r7E8037F0112\r7E803410D33\r>", bus: CAN11, messages: []string{"7E8 410D33"}, trouble: []Cause{Negative, Negative}},
 		"spoilt":              {raw: "410C1A <DATA ERROR\r>", trouble: []Cause{DataError}},
 		"restart":             {raw: "LV RESET\r\rELM327 v1.5\r>", bus: CAN11, trouble: []Cause{Restarted, Restarted}},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // car is what a session knows of the car behind the adapter.
@@ -32,7 +33,11 @@ func (s *session) findBus(ctx context.Context, last byte) error {
 			return err
 		}
 		s.silences++
-		if err := s.hello(ctx); !isSilence(err) || s.silences%searchEvery != 0 {
+		opens := answerLimit
+		if busOf(last) == KLine {
+			opens = initLimit
+		}
+		if err := s.hello(ctx, opens); !isSilence(err) || s.silences%searchEvery != 0 {
 			return err
 		}
 		if _, err := s.command(ctx, "ATTP0"); err != nil {
@@ -49,18 +54,19 @@ func (s *session) findBus(ctx context.Context, last byte) error {
 			return err
 		}
 	}
-	return s.hello(ctx)
+	return s.hello(ctx, searchLimit)
 }
 
 // isSilence reports whether err says that adapter and port are well, but no ECU answers.
 func isSilence(err error) bool { return errors.Is(err, errCarOff) || errors.Is(err, errCarSilent) }
 
-// hello asks for the first bitmap of PIDs, notes who answers and on which bus.
-func (s *session) hello(ctx context.Context) error {
+// hello asks for the first bitmap of PIDs, notes who answers and on which bus. opens
+// is how long the adapter may take to open the bus.
+func (s *session) hello(ctx context.Context, opens time.Duration) error {
 	s.protocol, s.at = 0, channel{}
 	s.ecus = nil
 	for range engineTries {
-		a, _, err := s.exchange(ctx, query{text: "0100"}, never)
+		a, _, err := s.exchange(ctx, query{text: "0100", opens: opens, undated: true}, never)
 		if err != nil {
 			return err
 		}
@@ -83,7 +89,8 @@ func (s *session) hello(ctx context.Context) error {
 		return errCarSilent // another ECU must not speak for an engine that is there
 	}
 	s.speaker, s.silences = speaker(s.ecus), 0
-	s.usual = 0 // a search for the bus is not what an answer takes
+	clear(s.delays)
+	clear(s.slow)
 	return s.learnProtocol(ctx)
 }
 
@@ -163,7 +170,7 @@ func members(base byte, bitmap uint32) []byte {
 // and does not give it, twice, has none.
 func (s *session) bitmap(ctx context.Context, base byte) (bits uint32, err error) {
 	for range 2 {
-		a, _, err := s.exchange(ctx, query{text: fmt.Sprintf("01%02X", base)}, never)
+		a, _, err := s.exchange(ctx, query{text: fmt.Sprintf("01%02X", base), undated: true}, never)
 		if err != nil {
 			return 0, err
 		}

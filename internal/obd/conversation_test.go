@@ -74,7 +74,7 @@ func converse(answer func(string) []string) (*conversation, *line) {
 
 // converser is a session without a ceiling.
 func converser(c *conversation, l *line) *session {
-	return &session{conversation: *c, now: func() time.Duration { return time.Since(l.began) }, pace: newPacer(0)}
+	return newSession(l, c.counters, func() time.Duration { return time.Since(l.began) }, newPacer(0))
 }
 
 // However the bytes are cut into chunks, the answer is what stands before the prompt.
@@ -256,7 +256,7 @@ func TestWhoSpeaks(t *testing.T) {
 		}
 		s := converser(c, l)
 		s.headers, s.known = true, test.known
-		err := s.hello(t.Context())
+		err := s.hello(t.Context(), searchLimit)
 		if !errors.Is(err, test.fails) || err == nil && s.speaker != test.want {
 			t.Errorf("%+v: %v, speaks %q", test, err, s.speaker)
 		}
@@ -281,6 +281,20 @@ func TestCountDigit(t *testing.T) {
 	if d := c.digit(shared); d != 2 {
 		t.Errorf("two ECUs, learned: %d", d)
 	}
+	c.judge(shared, 2, Answer{Frames: 1}, true) // the other ECU fell silent
+	if d := c.digit(shared); d != 0 {
+		t.Errorf("after the other ECU fell silent: %d", d)
+	}
+	for range believed {
+		c.judge(shared, 0, Answer{Frames: 2}, true)
+	}
+	// Fewer frames than counted: the adapter's wait ended, the digit did no harm.
+	for range 2 * toleratedStrikes {
+		c.judge(shared, 2, Answer{Frames: 1}, false)
+	}
+	if d := c.digit(shared); d != 2 || c.refused {
+		t.Errorf("after a PID was left out: %d, refused %v", d, c.refused)
+	}
 	// Two frames came, but not the wanted one: learned anew.
 	c.judge(shared, 2, Answer{Frames: 2}, false)
 	if d := c.digit(shared); d != 0 || c.refused {
@@ -296,27 +310,110 @@ func TestCountDigit(t *testing.T) {
 }
 
 // An answer that comes much later than usual is dropped; what is slow for good becomes
-// usual.
+// usual, for each request by itself.
 func TestLate(t *testing.T) {
-	s := &session{}
+	d := delays{}
+	poll, own := query{text: "010C0D"}, query{text: "220105"}
 	for range 20 {
-		if s.isLate(20 * time.Millisecond) {
+		if d.late(poll, 20*time.Millisecond) {
 			t.Error("the usual is late")
 		}
 	}
-	if !s.isLate(2 * time.Second) {
+	if !d.late(query{text: "0105"}, 2*time.Second) {
 		t.Error("two seconds are not late")
 	}
-	if s.isLate(60 * time.Millisecond) {
+	if d.late(poll, 60*time.Millisecond) {
 		t.Error("a little more than usual is late")
 	}
 	dropped := 0
 	for range 100 {
-		if s.isLate(500 * time.Millisecond) {
+		if d.late(poll, 500*time.Millisecond) {
 			dropped++
 		}
 	}
 	if dropped == 0 || dropped > 25 {
 		t.Errorf("%d of 100 dropped before half a second was usual", dropped)
+	}
+	// One ECU is slow at one thing: only its first answer may have been held back.
+	d = delays{}
+	for n := range 20 {
+		if late := d.late(own, 400*time.Millisecond); late != (n == 0) {
+			t.Errorf("answer %d of a slow ECU: late %v", n, late)
+		}
+		if d.late(poll, 20*time.Millisecond) {
+			t.Error("the fast is late beside the slow")
+		}
+	}
+}
+
+// An adapter that keeps SEARCHING... to itself until it has an answer, as some on WLAN
+// do, is waited for; one that hangs on a known CAN bus is not.
+func TestQuietSearch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, l := converse(nil)
+		l.answer = func(text string) []string {
+			switch text {
+			case "0100\r":
+				time.AfterFunc(9*time.Second, func() { l.arrive("SEARCHING...\r7E8064100BE3FA813\r\r>") })
+				return nil
+			case "ATDPN\r":
+				return []string{"A6\r>"}
+			}
+			return []string{"OK\r>"}
+		}
+		s := converser(c, l)
+		s.headers = true
+		if err := s.findBus(t.Context(), 0); err != nil || s.speaker != "7E8" || s.protocol != '6' {
+			t.Errorf("%v, %s speaks on %c", err, s.speaker, s.protocol)
+		}
+		l.answer = func(text string) []string {
+			return map[string][]string{"0100\r": nil, " ": {">"}, "ATI\r": {"ELM327 v1.5\r>"}, "ATTP6\r": {"OK\r>"}}[text]
+		}
+		began := time.Now()
+		if err := s.findBus(t.Context(), '6'); !errors.Is(err, errCarSilent) || time.Since(began) > 3*time.Second {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+	})
+}
+
+// An ECU that asks for time gets it, from the second request on; all others are asked
+// with the adapter's own timing again.
+func TestAsksForTime(t *testing.T) {
+	c, l := converse(nil)
+	timing := "ATST32 ATAT1"
+	l.answer = func(text string) []string {
+		command := strings.TrimSuffix(text, "\r")
+		switch command {
+		case "ATST32", "ATAT1", "ATAT0", "ATSTFF":
+			timing = strings.TrimPrefix(timing+" "+command, strings.Fields(timing)[0]+" ")
+			return []string{"OK\r>"}
+		case "220105":
+			if timing == "ATAT0 ATSTFF" {
+				return []string{"7EC037F2278\r7EC0462010550\r>"}
+			}
+			return []string{"7EC037F2278\r>"}
+		}
+		if timing != "ATST32 ATAT1" {
+			t.Errorf("%s under %s", command, timing)
+		}
+		return []string{"7E803410D33\r>"}
+	}
+	s := converser(c, l)
+	s.headers, s.adaptive, s.protocol = true, true, '6'
+	var got []int
+	for range 3 {
+		for _, text := range []string{"220105", "010D"} {
+			a, _, err := s.exchange(t.Context(), query{text: text}, func(a Answer) bool { return len(a.Messages) > 0 })
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, len(a.Messages))
+		}
+	}
+	if !slices.Equal(got, []int{0, 1, 1, 1, 1, 1}) {
+		t.Errorf("messages %v", got)
+	}
+	if n := c.counters.Read().Trouble[AsksForTime]; n != 3 {
+		t.Errorf("counted %d times", n)
 	}
 }

@@ -38,24 +38,22 @@ func (b Bus) frames(length int) int {
 	return 1 + (length-6+6)/7 // six bytes in the first, seven in each other
 }
 
-// poll asks for pids in one request and appends what the wanted ECU answered to r.
-// It returns which PIDs were measured.
-func (s *session) poll(ctx context.Context, pids []byte, wanted func(name string) bool) (r telemetry.Reading, measured []byte, o outcome, err error) {
-	var items []item
+// poll asks for pids in one request and appends what the wanted ECU answered to r. It
+// returns what was measured.
+func (s *session) poll(ctx context.Context, pids []byte, wanted func(name string) bool) (r telemetry.Reading, measured []item, o outcome, err error) {
 	take := func(a Answer) bool {
-		items = s.items(a, pids)
-		return len(items) == len(pids)
+		measured = s.items(a, pids)
+		return len(measured) == len(pids)
 	}
 	a, arrived, err := s.exchange(ctx, s.pidQuery(pids), take)
 	if err != nil || len(a.Messages) == 0 {
 		return r, nil, s.outcome(a), err
 	}
 	r.Arrived = arrived
-	for _, it := range items {
+	for _, it := range measured {
 		if measure(&r, it, wanted) != nil {
 			s.counters.refused()
 		}
-		measured = append(measured, it.pid)
 	}
 	s.counters.values(len(r.Fields))
 	if s.misplaced(a, pids) {

@@ -79,6 +79,9 @@ func (d *reading) planSignals(pids []byte) (names []string) {
 			continue
 		}
 		rate := 0.0
+		if pid == lampPID {
+			rate = lampRate
+		}
 		var signals []string
 		for _, signal := range p.signals {
 			if wanted := d.rate(signal.Name); wanted > 0 {
@@ -86,7 +89,7 @@ func (d *reading) planSignals(pids []byte) (names []string) {
 				signals = append(signals, signal.Name)
 			}
 		}
-		if len(signals) > 0 {
+		if rate > 0 {
 			t := newTask(fmt.Sprintf("01%02X", pid), rate, now, signals...)
 			t.pid, t.packs = pid, true
 			d.plan.add(t)
@@ -106,8 +109,28 @@ func (d *reading) planSignals(pids []byte) (names []string) {
 	}
 	if rate := d.rate("battery_voltage_v"); rate > 0 {
 		d.plan.add(newTask("", rate, now, "battery_voltage_v"))
+		names = append(names, "battery_voltage_v")
 	}
+	d.tellMissing(names)
 	return names
+}
+
+// tellMissing tells which signals the user names that this car does not have.
+func (d *reading) tellMissing(planned []string) {
+	var missing []string
+	for name, rate := range d.Wanted {
+		if rate > 0 && !slices.Contains(planned, name) {
+			missing = append(missing, name)
+		}
+	}
+	if len(missing) == 0 {
+		d.Health.Clear("obd_missing", "The car has every signal that is named")
+		return
+	}
+	slices.Sort(missing)
+	d.Health.Set("obd_missing", telemetry.Condition{Code: "signal_not_offered", Severity: telemetry.Info,
+		Title:  "This car does not have: " + strings.Join(missing, ", "),
+		Remedy: "nothing is broken; leave them out of --signals, or read them as own signals if the maker of the car has them elsewhere"})
 }
 
 // nothingWanted is a car that answers but has none of the wanted signals.
@@ -145,10 +168,12 @@ func (d *reading) ask(ctx context.Context, tasks []*task) (heard bool, err error
 	if err != nil {
 		return false, err
 	}
-	d.plan.done(tasks, sent, o, func(t *task) bool { return slices.Contains(measured, t.pid) })
+	d.plan.done(tasks, sent, o, func(t *task) bool {
+		return slices.ContainsFunc(measured, func(it item) bool { return it.pid == t.pid })
+	})
 	if len(measured) > 0 {
 		d.Health.Clear("obd", "Values come from the car")
-		d.lampChanged(v)
+		d.lampChanged(measured)
 	}
 	d.deliver(v)
 	return o != unheard, nil

@@ -16,11 +16,15 @@ type query struct {
 	// otherwise. others names what decides how many the other ECUs add.
 	frames int
 	others string
+	// opens is how long the adapter may take to open the bus before it sends the
+	// request, without a word; 0 where the bus is open.
+	opens time.Duration
+	// undated is an answer that tells of no moment: what a bus has, what a car is.
+	undated bool
 }
 
-// lateness is how much longer than usual an answer may take to come: what a stalled
-// line held back has no known time. It bounds the error of a reading's time.
-const lateness = 150 * time.Millisecond
+// mode is the request's service in hex.
+func (q query) mode() string { return q.text[:2] }
 
 // exchange puts a request on the bus, as soon as the ceiling allows it, and returns
 // its answer and when that arrived. Trouble on the way is counted; an adapter that
@@ -30,11 +34,16 @@ func (s *session) exchange(ctx context.Context, q query, got func(Answer) bool) 
 	if err := s.use(ctx, q.to); err != nil {
 		return Answer{}, 0, err
 	}
+	if err := s.waitLong(ctx, s.slow[q.text]); err != nil {
+		return Answer{}, 0, err
+	}
 	if err := s.until(ctx, s.pace.free); err != nil {
 		return Answer{}, 0, err
 	}
-	digit := s.count.digit(q)
-	text := q.text
+	text, digit := q.text, 0
+	if !s.slow[q.text] {
+		digit = s.count.digit(q)
+	}
 	if digit > 0 {
 		text = fmt.Sprintf("%s%X", q.text, digit)
 	}
@@ -42,8 +51,12 @@ func (s *session) exchange(ctx context.Context, q query, got func(Answer) bool) 
 	s.pace.sent(sent)
 	s.counters.request()
 	r, err := s.ask(ctx, text, answerLimit)
+	if errors.Is(err, errTimeout) && len(r.raw) == 0 && q.opens > answerLimit {
+		// Some adapters keep SEARCHING... to themselves until they have an answer.
+		r, err = s.collect(ctx, q.opens-answerLimit)
+	}
 	// An adapter that opens the bus first sends the request only then.
-	s.pace.sent(max(sent, r.arrived-s.usual))
+	s.pace.sent(max(sent, r.arrived-s.delays[q.mode()]))
 	if err != nil {
 		if !errors.Is(err, errTimeout) {
 			return Answer{}, 0, err
@@ -65,12 +78,18 @@ func (s *session) exchange(ctx context.Context, q query, got func(Answer) bool) 
 	if a.Has(BufferFull) {
 		s.filtered = true
 	}
-	if len(a.Messages) > 0 && s.isLate(r.arrived-sent) {
+	if a.Has(AsksForTime) && len(a.Messages) == 0 && len(s.slow) < maxSlow {
+		s.slow[q.text] = true
+	}
+	if len(a.Messages) > 0 && q.opens == 0 && s.delays.late(q, r.arrived-sent) && !q.undated {
 		s.counters.trouble(Late)
 		a.Messages = nil
 	}
 	return a, r.arrived, nil
 }
+
+// maxSlow bounds the requests known to be slow.
+const maxSlow = 64
 
 // inOrder sees from an answer whether adapter and session still agree.
 func (s *session) inOrder(ctx context.Context, a Answer) error {
@@ -87,18 +106,6 @@ func (s *session) inOrder(ctx context.Context, a Answer) error {
 		s.garbled = 0
 	}
 	return nil
-}
-
-// isLate reports whether an answer took so much longer than usual that something on
-// the way held it back, and learns what is usual.
-func (s *session) isLate(took time.Duration) bool {
-	if s.usual == 0 {
-		s.usual = took
-		return false
-	}
-	late := took-s.usual > lateness
-	s.usual += min(took-s.usual, lateness) / 8
-	return late
 }
 
 // until waits for the time since boot at.
@@ -239,7 +246,10 @@ func (c *counting) judge(q query, digit int, a Answer, got bool) {
 		c.refused = true
 	case digit > 0 && got:
 		c.strikes = 0
-	case digit > 0 && a.Frames > 0:
+		if a.Frames < digit { // an ECU fell silent: the digit costs a wait each time
+			delete(c.extra, q.others)
+		}
+	case digit > 0 && a.Frames >= digit:
 		// What was counted was not what was wanted: another ECU, a "still working".
 		delete(c.extra, q.others)
 		if c.strikes++; c.strikes >= toleratedStrikes {
@@ -258,51 +268,6 @@ func (c *counting) judge(q query, digit int, a Answer, got bool) {
 		}
 		c.extra[q.others] = x
 	}
-}
-
-// timing is how long the adapter waits for further answers, where a count digit does
-// not end that. It is shortened, and restored when that costs answers.
-type timing struct {
-	fast   bool // under trial or chosen
-	done   bool // nothing is left to try
-	misses int  // in a row under fast
-}
-
-const toleratedFastMisses = 2
-
-func (t *timing) judge(a Answer, got bool) {
-	switch {
-	case got:
-		t.misses = 0
-	case t.fast && a.Has(NoData):
-		t.misses++
-	}
-}
-
-// tune shortens the adapter's wait once it is known that no count digit helps, by
-// the faster adaptive timing (ATAT2), or by a fixed time (ATST) fitted to the car
-// where the adapter does not adapt.
-func (s *session) tune(ctx context.Context) error {
-	if s.timing.done || !s.count.refused {
-		return nil
-	}
-	fast, safe := "ATAT2", "ATAT1"
-	if !s.adaptive {
-		const unit = 4096 * time.Microsecond
-		wait := 2*s.usual + 20*time.Millisecond
-		fast, safe = fmt.Sprintf("ATST%02X", min(max(wait/unit, 8), 0xFF)), "ATST32"
-	}
-	switch {
-	case !s.timing.fast:
-		taken, err := s.set(ctx, fast)
-		s.timing.fast, s.timing.done = taken, !taken
-		return err
-	case s.timing.misses >= toleratedFastMisses:
-		_, err := s.set(ctx, safe)
-		s.timing.fast, s.timing.done = false, true
-		return err
-	}
-	return nil
 }
 
 // refuses reports whether the speaker said no.

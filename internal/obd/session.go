@@ -21,8 +21,13 @@ type session struct {
 	filtered bool    // its buffer is too small for what all ECUs say
 	count    counting
 	timing   timing
-	garbled  int           // answers in a row that held nothing but garbage
-	usual    time.Duration // from a request to the last byte of its answer
+	delays   delays
+	slow     map[string]bool // requests at which an ECU asked for time
+	garbled  int             // answers in a row that held nothing but garbage
+}
+
+func newSession(w wire, c *Counters, now func() time.Duration, pace *pacer) *session {
+	return &session{conversation: conversation{wire: w, counters: c}, now: now, pace: pace, delays: delays{}, slow: map[string]bool{}}
 }
 
 // What a session can fail of; each is a state of its own to the user.
@@ -44,6 +49,9 @@ const (
 	probeLimit   = 250 * time.Millisecond
 	// answerLimit is above the longest time an adapter waits for a car (ATST FF).
 	answerLimit = 1500 * time.Millisecond
+	// initLimit is above what the slow initialisation of a K-line takes (ISO 9141-2,
+	// at 5 baud).
+	initLimit = 6 * time.Second
 	// toleratedGarbage in a row mean that the adapter lost its settings.
 	toleratedGarbage = 3
 )

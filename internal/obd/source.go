@@ -24,7 +24,10 @@ type Config struct {
 	Find    func() []port.Address // the ports that may have an adapter
 	// Candidates are ports that may be named to the user; nil for none.
 	Candidates func() []port.Address
-	Tap        port.Tap // records what goes over the port; nil for none
+	// Stable is the name that a serial port keeps over unplugging (port.StableName);
+	// nil: the one that it was given.
+	Stable func(path string) string
+	Tap    port.Tap // records what goes over the port; nil for none
 	// Wanted are the readings per second by signal name; math.Inf(1) means as
 	// often as possible. Nil: the rates of the signal table.
 	Wanted map[string]float64
@@ -51,9 +54,10 @@ const (
 // session.
 type reader struct {
 	Config
-	protocol byte   // of the last session that found a bus
-	speaker  string // of that session
-	baud     int    // at which the adapter answered last
+	protocol byte          // of the last session that found a bus
+	speaker  string        // of that session
+	baud     int           // at which the adapter answered last
+	stable   *port.Address // where it answered last, by the name that stays
 	codes    codeBook
 	told     lamp      // of the lamp's state
 	identity *identity // that was told last
@@ -95,20 +99,26 @@ func Run(ctx context.Context, c Config) {
 // attempt tries each port that may have the adapter, and stays with the first
 // that does.
 func (r *reader) attempt(ctx context.Context) error {
-	addresses := []port.Address{}
-	if r.Address != nil {
-		addresses = append(addresses, *r.Address)
-	} else {
-		addresses = r.Find()
-	}
 	err := r.noPort()
-	for _, a := range addresses {
-		err = r.session(ctx, a)
-		if !errors.Is(err, errSilent) && !errors.Is(err, errNotELM) {
+	for _, a := range r.addresses() {
+		var found bool
+		if found, err = r.session(ctx, a); found || ctx.Err() != nil {
 			return err
 		}
 	}
 	return err
+}
+
+// addresses are the ports to try. A port that was named as /dev/ttyUSB0 may come back
+// as /dev/ttyUSB1, and another device as the first: the name that stays goes first.
+func (r *reader) addresses() []port.Address {
+	if r.Address == nil {
+		return r.Find()
+	}
+	if r.stable != nil && r.stable.Path != r.Address.Path {
+		return []port.Address{*r.stable, *r.Address}
+	}
+	return []port.Address{*r.Address}
 }
 
 var errNoPort = errors.New("no serial port that is known to be an adapter")
@@ -147,30 +157,35 @@ func (r *reader) report(err error) {
 	r.Health.Set("obd", c)
 }
 
-// session opens the port, wakes the adapter and reads until something is lost.
-func (r *reader) session(ctx context.Context, a port.Address) error {
+// session opens the port, wakes the adapter and reads until something is lost. found
+// reports whether there was an adapter.
+func (r *reader) session(ctx context.Context, a port.Address) (found bool, err error) {
 	p, err := port.Open(ctx, a, r.Uptime, r.Tap)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer p.Close()
-	s := &session{conversation: conversation{wire: p, counters: r.Counters}, now: r.Uptime, pace: r.pace}
+	s := newSession(p, r.Counters, r.Uptime, r.pace)
 	if a.Scheme == "serial" && a.Baud == 0 {
 		if r.baud, err = s.findBaud(ctx, r.baud); err != nil {
-			return err
+			return false, err
 		}
 		r.Log.Debug("adapter answers", "port", a.Path, "baud", r.baud)
 	}
 	for {
 		name, err := s.wake(ctx)
 		if err != nil {
-			return err
+			return found, err
 		}
+		if !found && r.Stable != nil && a.Scheme == "serial" {
+			r.stable = &port.Address{Scheme: a.Scheme, Path: r.Stable(a.Path), Baud: a.Baud}
+		}
+		found = true
 		r.Log.Info("OBD adapter ready", "port", a.String(), "adapter", name)
 		err = r.drive(ctx, s)
 		if !errors.Is(err, errRestarted) && !errors.Is(err, errLostSettings) {
 			r.release(s)
-			return err
+			return found, err
 		}
 		r.report(err)
 	}

@@ -20,7 +20,7 @@ const (
 // lamp is what PID 01 says of the malfunction indicator and of stored codes.
 type lamp struct {
 	known bool
-	count float64
+	count int
 	on    bool
 }
 
@@ -84,26 +84,27 @@ func (d *reading) planCodes() {
 
 // alone plans a request of its own to all ECUs.
 func (s *schedule) alone(t *task) *task {
-	t.query = query{text: t.request}
+	t.query = query{text: t.request, undated: true}
 	s.add(t)
 	return t
 }
 
+// lampPID is the parameter that holds the lamp and the number of stored codes. It is
+// read even when nobody wants its signals.
+const (
+	lampPID  = 0x01
+	lampRate = 0.1
+)
+
 // lampChanged reads the codes at once when lamp or count of codes have changed.
-func (d *reading) lampChanged(v telemetry.Reading) {
-	now, read := lamp{known: true}, 0
-	for _, f := range v.Fields {
-		switch f.Name {
-		case "dtc_count":
-			now.count, _ = f.Value.Float()
-			read++
-		case "mil_on":
-			now.on = f.Value == telemetry.Bool(true)
-			read++
-		}
+func (d *reading) lampChanged(items []item) {
+	i := slices.IndexFunc(items, func(it item) bool { return it.pid == lampPID })
+	if i < 0 {
+		return
 	}
+	now := lamp{known: true, on: items[i].data[0]&0x80 != 0, count: int(items[i].data[0] & 0x7F)}
 	before := d.lamp
-	if read < 2 || now == before {
+	if now == before {
 		return
 	}
 	d.lamp = now
@@ -120,7 +121,7 @@ func (d *reading) lampChanged(v telemetry.Reading) {
 	if now.on {
 		severity = telemetry.Warning
 	}
-	d.event("mil_changed", severity, LampData{now.on, int(now.count)})
+	d.event("mil_changed", severity, LampData{now.on, now.count})
 }
 
 // takeCodes tells what appeared and what went.
@@ -284,7 +285,7 @@ func (r *reader) findOwn(ctx context.Context, s *session, silence error) error {
 			return silence
 		}
 		s.protocol = digit
-		a, _, err := s.exchange(ctx, query{text: own.request, to: own.to}, never)
+		a, _, err := s.exchange(ctx, query{text: own.request, to: own.to, opens: answerLimit}, never)
 		if err != nil {
 			return err
 		}

@@ -31,6 +31,23 @@ func FindAdapters() []Address {
 	return named(byID, func(name string) bool { return adapterName.MatchString(name) && !receiverName.MatchString(name) })
 }
 
+// StableName is the name of a serial port that it keeps over unplugging, where it has
+// one; path itself otherwise.
+func StableName(path string) string { return stableName(byID, path) }
+
+func stableName(dir, path string) string {
+	device, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return path
+	}
+	for _, a := range named(dir, func(string) bool { return true }) {
+		if other, err := filepath.EvalSymlinks(a.Path); err == nil && other == device {
+			return a.Path
+		}
+	}
+	return path
+}
+
 // FindUnknown lists the serial ports of which nothing is known: each may be an adapter,
 // or a printer. Nothing is opened.
 func FindUnknown() []Address { return unknown("/dev") }

@@ -214,6 +214,29 @@ func TestFind(t *testing.T) {
 	}
 }
 
+// A port by its device's name has a stable one where udev made it.
+func TestStableName(t *testing.T) {
+	dev, dir := t.TempDir(), t.TempDir()
+	device, link := filepath.Join(dev, "ttyUSB0"), filepath.Join(dir, "usb-1a86_USB_Serial-if00-port0")
+	if err := os.WriteFile(device, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := stableName(dir+"/none", device); got != device {
+		t.Errorf("without links: %s", got)
+	}
+	if err := os.Symlink(device, link); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{device, link} {
+		if got := stableName(dir, path); got != link {
+			t.Errorf("%s: %s", path, got)
+		}
+	}
+	if got := stableName(dir, "/dev/ttyUSB9"); got != "/dev/ttyUSB9" {
+		t.Errorf("of a port that is gone: %s", got)
+	}
+}
+
 // A listening test hears a receiver and never writes.
 func TestSilent(t *testing.T) {
 	for _, speaks := range []bool{false, true} {
