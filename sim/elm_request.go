@@ -130,18 +130,18 @@ func (a *adapter) search(ctx context.Context) bool {
 
 // initialise wakes the ECUs of a K-line: at 5 baud, or fast (protocol 5).
 func (a *adapter) initialise(ctx context.Context, reachable bool) bool {
-	takes := 2200 * time.Millisecond
-	if a.settings.protocol == '5' {
-		takes = 300 * time.Millisecond
+	takes, dots := 2200*time.Millisecond, "..."
+	if a.settings.protocol == '5' { // "a fast initiation does not show the dots"
+		takes, dots = 300*time.Millisecond, ""
 	}
 	a.print(ctx, "BUS INIT: ", true, nil)
 	a.bus.opening()
 	a.pause(ctx, time.Duration(float64(takes)/a.speedup))
 	if !reachable {
-		a.print(ctx, "...ERROR"+a.eol(), true, nil)
+		a.print(ctx, dots+"ERROR"+a.eol(), true, nil)
 		return false
 	}
-	a.print(ctx, "...OK"+a.eol(), true, nil)
+	a.print(ctx, dots+"OK"+a.eol(), true, nil)
 	if !a.going() {
 		return false
 	}

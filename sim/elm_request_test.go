@@ -183,7 +183,7 @@ func TestIgnitionOff(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		b.expect("010D", "NO DATA\r\r>", "ATIGN", "OFF\r\r>", "ATRV", "12.4V\r\r>", "ATPC", ok1,
 			"010D", "SEARCHING...\rUNABLE TO CONNECT\r\r>", "ATSP6", ok1, "010D", "NO DATA\r\r>",
-			"ATSP5", ok1, "010D", "BUS INIT: ...ERROR\r\r>", "ATSP7", ok1, "010D", "CAN ERROR\r\r>")
+			"ATSP5", ok1, "010D", "BUS INIT: ERROR\r\r>", "ATSP7", ok1, "010D", "CAN ERROR\r\r>")
 		time.Sleep(time.Minute)
 		b.expect("ATSP0", ok1, "010D", "SEARCHING...\r410D__\r\r>", "ATRV", "14.1V\r\r>")
 	})
@@ -202,9 +202,9 @@ func TestKLineStaysAwake(t *testing.T) {
 		if now := b.adapter.bus.traffic(time.Now()); now != closed {
 			t.Errorf("a closed protocol: %+v, then %+v", closed, now)
 		}
-		b.expect("010D", "BUS INIT: ...OK\r410D__\r\r>", "ATSW00", ok1)
+		b.expect("010D", "BUS INIT: OK\r410D__\r\r>", "ATSW00", ok1)
 		time.Sleep(6 * time.Second)
-		b.expect("010D", "BUS INIT: ...OK\r410D__\r\r>")
+		b.expect("010D", "BUS INIT: OK\r410D__\r\r>")
 	})
 }
 

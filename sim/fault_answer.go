@@ -232,9 +232,9 @@ func (f *Fault) fits(answer []reception) bool {
 		}
 	}
 	switch f.Name {
-	case "wrong_order":
+	case "wrong_order", "repeated_frame": // of the last one the message is whole already
 		return frames >= 3
-	case "lost_frame", "repeated_frame":
+	case "lost_frame":
 		return frames >= 2
 	case "data_error_mark", "rx_error_mark", "half_line", "junk", "stray_line", "wrong_ecu", "interleaved":
 		return frames >= 1

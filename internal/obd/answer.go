@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -71,6 +72,13 @@ const (
 	Misplaced   Cause = "misplaced" // answers another request
 	Late        Cause = "late"      // held back on its way: when it was measured is not known
 	NoPrompt    Cause = "no_prompt"
+
+	// What costs nothing by itself, but tells something of adapter, wire or car.
+	Echo        Cause = "echo"         // of a request, although it was switched off
+	Junk        Cause = "junk"         // NUL and bytes outside ASCII
+	Progress    Cause = "bus_opened"   // SEARCHING..., BUS INIT: ...OK
+	OtherECU    Cause = "other_ecu"    // an answer of another ECU than the wanted
+	SparePrompt Cause = "spare_prompt" // a prompt with nothing before it
 )
 
 // Trouble is a line that gave no message, and why.
@@ -87,6 +95,7 @@ func (t Trouble) String() string { return fmt.Sprintf("%s: %q", t.Cause, t.Text)
 type Answer struct {
 	Messages []Message
 	Trouble  []Trouble
+	Noticed  []Cause  // what cost nothing
 	Lines    []string // the lines as they came, echo removed: for AT commands
 	Frames   int      // lines that carry bytes of a car, whatever they are worth
 }
@@ -143,14 +152,20 @@ func parseAnswer(raw []byte, request string, bus Bus) Answer {
 	p := parser{bus: bus, answer: &a}
 	for line := range lines(raw) {
 		if request != "" && isEcho(line, request) {
+			a.Noticed = append(a.Noticed, Echo)
 			continue
 		}
 		a.Lines = append(a.Lines, line)
 		p.line(line)
 	}
 	p.finish()
+	if slices.ContainsFunc(raw, isJunk) {
+		a.Noticed = append(a.Noticed, Junk)
+	}
 	return a
 }
+
+func isJunk(c byte) bool { return (c < ' ' || c > '~') && c != '\r' && c != '\n' }
 
 // lines yields the printable lines of raw: split at CR, LF and prompt, whatever
 // ATL says; NUL and bytes outside ASCII may stand anywhere and are left out.
@@ -242,6 +257,9 @@ const responsePending = 0x78
 
 func (p *parser) line(text string) {
 	line := cutProgress(text)
+	if line != text {
+		p.answer.Noticed = append(p.answer.Noticed, Progress)
+	}
 	if line == "" {
 		return // only progress
 	}

@@ -25,9 +25,17 @@ type car struct {
 const searchEvery = 10
 
 // findBus finds the car on the bus of the last session, or lets the adapter search.
-// ATTP does not write to the adapter's EEPROM; ATSP does, and is used only where it
-// changes something.
+// ATTP does not write to the adapter's EEPROM; ATSP does, and is used only where the
+// adapter does not know the other.
 func (s *session) findBus(ctx context.Context, last byte) error {
+	if s.at != (channel{}) { // an own signal was asked last: all ECUs are to hear this
+		if _, err := s.command(ctx, "ATD"); err != nil {
+			return err
+		}
+		if err := s.setUp(ctx); err != nil {
+			return err
+		}
+	}
 	if last != 0 {
 		if _, err := s.command(ctx, "ATTP"+string(last)); err != nil {
 			return err
@@ -40,17 +48,18 @@ func (s *session) findBus(ctx context.Context, last byte) error {
 		if err := s.hello(ctx, opens); !isSilence(err) || s.silences%searchEvery != 0 {
 			return err
 		}
-		if _, err := s.command(ctx, "ATTP0"); err != nil {
-			return err
-		}
 		s.known = "" // it may be another car
 	}
 	a, err := s.command(ctx, "ATDPN")
 	if err != nil {
 		return err
 	}
-	if !slices.ContainsFunc(a.Lines, func(l string) bool { return l == "0" || len(l) == 2 && l[0] == 'A' }) {
-		if _, err := s.command(ctx, "ATSP0"); err != nil {
+	if last != 0 || !slices.ContainsFunc(a.Lines, func(l string) bool { return l == "0" || len(l) == 2 && l[0] == 'A' }) {
+		taken, err := s.set(ctx, "ATTP0")
+		if err == nil && !taken {
+			_, err = s.set(ctx, "ATSP0")
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -58,7 +67,9 @@ func (s *session) findBus(ctx context.Context, last byte) error {
 }
 
 // isSilence reports whether err says that adapter and port are well, but no ECU answers.
-func isSilence(err error) bool { return errors.Is(err, errCarOff) || errors.Is(err, errCarSilent) }
+func isSilence(err error) bool {
+	return errors.Is(err, errCarOff) || errors.Is(err, errCarSilent) || errors.Is(err, errCarGarbled)
+}
 
 // hello asks for the first bitmap of PIDs, notes who answers and on which bus. opens
 // is how long the adapter may take to open the bus.
@@ -76,10 +87,14 @@ func (s *session) hello(ctx context.Context, opens time.Duration) error {
 			}
 		}
 		if len(s.ecus) == 0 {
-			return silence(a)
+			return silenceOf(a)
 		}
 		if s.headers && slices.Contains(s.ecus, "") {
+			s.bare++
 			return errLostSettings // headers were on
+		}
+		if s.headers {
+			s.bare = 0
 		}
 		if slices.Contains(engines, speaker(s.ecus)) || !s.headers {
 			break
@@ -101,11 +116,14 @@ const engineTries = 3
 // never is for requests from whose answers nothing is learned about timing.
 func never(Answer) bool { return false }
 
-// silence is the error that tells how a car does not answer: without a bus, or with a
-// bus on which nobody speaks.
-func silence(a Answer) error {
+// silenceOf is the error that tells how a car does not answer: without a bus, with a
+// bus on which nobody speaks, or with bytes that nobody can read.
+func silenceOf(a Answer) error {
 	if a.Has(UnableToConnect) || a.Has(BusInitError) || a.Has(BusTrouble) {
 		return errCarOff
+	}
+	if a.Frames > 0 && (a.Has(Checksum) || a.Has(DataError) || a.Has(Incomplete) || a.Has(Garbage)) {
+		return errCarGarbled
 	}
 	return errCarSilent
 }
@@ -138,21 +156,23 @@ func speaker(ecus []string) string {
 }
 
 // discover asks which PIDs the car has: the next bitmap only while the last one
-// says that there is more.
-func (s *session) discover(ctx context.Context) ([]byte, error) {
-	var pids []byte
+// says that there is more. whole is false when one was promised and did not come.
+func (s *session) discover(ctx context.Context) (pids []byte, whole bool, err error) {
 	s.others = map[byte]bool{}
-	for base := 0; base <= 0xC0; base += 0x20 {
-		bitmap, err := s.bitmap(ctx, byte(base))
+	for base := 0; base <= 0xE0; base += 0x20 {
+		bits, found, err := s.bitmap(ctx, byte(base))
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
-		pids = append(pids, members(byte(base), bitmap)...)
-		if bitmap&1 == 0 {
+		if !found {
+			return slices.DeleteFunc(pids, isBitmap), false, nil
+		}
+		pids = append(pids, members(byte(base), bits)...)
+		if bits&1 == 0 {
 			break
 		}
 	}
-	return slices.DeleteFunc(pids, isBitmap), nil
+	return slices.DeleteFunc(pids, isBitmap), true, nil
 }
 
 // members lists the PIDs after base that a bitmap names.
@@ -166,15 +186,13 @@ func members(base byte, bitmap uint32) []byte {
 	return pids
 }
 
-// bitmap asks one bitmap and notes the PIDs of other ECUs; a car that promised one
-// and does not give it, twice, has none.
-func (s *session) bitmap(ctx context.Context, base byte) (bits uint32, err error) {
-	for range 2 {
+// bitmap asks one bitmap, up to three times, and notes the PIDs of other ECUs.
+func (s *session) bitmap(ctx context.Context, base byte) (bits uint32, found bool, err error) {
+	for range 3 {
 		a, _, err := s.exchange(ctx, query{text: fmt.Sprintf("01%02X", base), undated: true}, never)
 		if err != nil {
-			return 0, err
+			return 0, false, err
 		}
-		found := false
 		for _, m := range a.Messages {
 			items, err := split(m.Data, []byte{base})
 			if err != nil {
@@ -190,12 +208,12 @@ func (s *session) bitmap(ctx context.Context, base byte) (bits uint32, err error
 				s.others[pid] = true
 			}
 		}
-		if found {
-			return bits, nil
+		if found || s.refuses(a) {
+			return bits, true, nil
 		}
 	}
 	if base == 0 {
-		return 0, errCarSilent
+		return 0, false, errCarSilent
 	}
-	return 0, nil
+	return 0, false, nil
 }

@@ -1,7 +1,9 @@
 package obd
 
 import (
+	"bytes"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -58,7 +60,8 @@ type place struct {
 
 // codeBook knows which trouble codes stand where, since this process reads them.
 type codeBook struct {
-	known map[place][]string
+	known  map[place][]string
+	doubts map[place][]string // codes that were not there the last time
 }
 
 // codeChange is a trouble code that appeared or went.
@@ -69,25 +72,40 @@ type codeChange struct {
 	firstRead bool // it may have been there before this process
 }
 
-// learn takes the codes that now stand at a place and returns what changed.
-func (b *codeBook) learn(p place, codes []string) (changes []codeChange) {
+// learn takes the codes that now stand at a place and returns what changed. A code is
+// gone when it was missing twice in a row: a message may be lost without a trace.
+// unsure asks for the second reading.
+func (b *codeBook) learn(p place, codes []string) (changes []codeChange, unsure bool) {
 	before, known := b.known[p]
 	for _, c := range codes {
 		if !slices.Contains(before, c) {
 			changes = append(changes, codeChange{place: p, code: c, firstRead: !known})
 		}
 	}
+	var doubts []string
+	codes = slices.Clone(codes)
 	for _, c := range before {
-		if !slices.Contains(codes, c) {
+		switch {
+		case slices.Contains(codes, c):
+		case slices.Contains(b.doubts[p], c):
 			changes = append(changes, codeChange{place: p, code: c, gone: true})
+		default:
+			doubts = append(doubts, c)
+			codes = append(codes, c)
 		}
 	}
 	if b.known == nil {
-		b.known = map[place][]string{}
+		b.known, b.doubts = map[place][]string{}, map[place][]string{}
 	}
 	slices.Sort(codes)
-	b.known[p] = slices.Compact(codes)
-	return changes
+	b.known[p], b.doubts[p] = slices.Compact(codes), doubts
+	return changes, len(doubts) > 0
+}
+
+// damaged reports whether a part of an answer may be lost: what is not in it may have
+// been.
+func damaged(a Answer) bool {
+	return slices.ContainsFunc(a.Trouble, func(t Trouble) bool { return t.Cause != Negative && t.Cause != AsksForTime && t.Cause != NoData })
 }
 
 // codesOf collects the codes of each ECU that answered to mode; where ECUs send
@@ -101,6 +119,10 @@ func codesOf(a Answer, mode byte, can bool) map[string][]string {
 	}
 	return found
 }
+
+// vinPattern is a vehicle identification number (ISO 3779: no I, O and Q), or the
+// shorter chassis number of cars for markets without it.
+var vinPattern = regexp.MustCompile(`^([A-HJ-NPR-Z0-9]{17}|[A-Z0-9-]{9,16})$`)
 
 // vehicleText is a text of mode 09: VIN (02), calibration ids (04), ECU name (0A).
 // Texts are padded with NUL, on some cars in front. It is empty when the messages do
@@ -127,6 +149,9 @@ func vehicleText(messages []Message, ecu string, info byte, can bool) []string {
 		body = body[len(body)-size:]
 	}
 	if len(body) < size {
+		return nil
+	}
+	if info == 0x02 && !vinPattern.Match(bytes.Trim(body, "\x00 ")) {
 		return nil
 	}
 	var texts []string

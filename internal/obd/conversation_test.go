@@ -313,35 +313,51 @@ func TestCountDigit(t *testing.T) {
 // usual, for each request by itself.
 func TestLate(t *testing.T) {
 	d := delays{}
-	poll, own := query{text: "010C0D"}, query{text: "220105"}
 	for range 20 {
-		if d.late(poll, 20*time.Millisecond) {
+		if d.late(polls, 20*time.Millisecond) {
 			t.Error("the usual is late")
 		}
 	}
-	if !d.late(query{text: "0105"}, 2*time.Second) {
+	if !d.late(polls, 2*time.Second) {
 		t.Error("two seconds are not late")
 	}
-	if d.late(poll, 60*time.Millisecond) {
+	if d.late(polls, 60*time.Millisecond) {
 		t.Error("a little more than usual is late")
+	}
+	// A link that holds back two of three does not become the measure of itself.
+	for n := range 300 {
+		took := 300 * time.Millisecond
+		if n%3 == 0 {
+			took = 20 * time.Millisecond
+		}
+		if late := d.late(polls, took); late != (n%3 != 0) {
+			t.Errorf("answer %d after %v: late %v", n, took, late)
+		}
 	}
 	dropped := 0
 	for range 100 {
-		if d.late(poll, 500*time.Millisecond) {
+		if d.late(polls, 500*time.Millisecond) {
 			dropped++
 		}
 	}
-	if dropped == 0 || dropped > 25 {
+	if dropped == 0 || dropped > 4 {
 		t.Errorf("%d of 100 dropped before half a second was usual", dropped)
 	}
 	// One ECU is slow at one thing: only its first answer may have been held back.
 	d = delays{}
 	for n := range 20 {
-		if late := d.late(own, 400*time.Millisecond); late != (n == 0) {
+		if late := d.late("220105", 400*time.Millisecond); late != (n == 0) {
 			t.Errorf("answer %d of a slow ECU: late %v", n, late)
 		}
-		if d.late(poll, 20*time.Millisecond) {
+		if d.late(polls, 20*time.Millisecond) {
 			t.Error("the fast is late beside the slow")
+		}
+	}
+	// The first answer of all was held back: it sets no measure.
+	d = delays{}
+	for n, took := range []time.Duration{2 * time.Second, 20 * time.Millisecond, time.Second, 20 * time.Millisecond} {
+		if late := d.late(polls, took); late != (took > lateness) {
+			t.Errorf("answer %d after %v: late %v", n, took, late)
 		}
 	}
 }

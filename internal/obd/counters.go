@@ -18,7 +18,7 @@ type Counts struct {
 	Values     uint64           // measured
 	Resyncs    uint64           // missed prompts
 	StrayBytes uint64           // that answered nothing
-	Trouble    map[Cause]uint64 // refused lines by cause
+	Trouble    map[Cause]uint64 // what went wrong or was noticed, by cause
 	OutOfRange uint64           // values refused
 }
 

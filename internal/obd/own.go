@@ -1,6 +1,7 @@
 package obd
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math"
@@ -20,6 +21,7 @@ type OwnSignal struct {
 	telemetry.Signal
 	request string // in hex
 	to      channel
+	bus     Bus    // that has such headers; UnknownBus for any
 	answer  []byte // what an answer begins with
 	formula *vm.Program
 	bytes   int // the formula needs
@@ -102,30 +104,53 @@ func hexValue(c byte) byte {
 	return c - '0'
 }
 
-// route checks header and filter. An answer comes from the header's own counterpart
-// where that is known: 7E4 answers as 7EC, 18DAE4F1 as 18DAF1E4 (ISO 15765-4).
+// route checks header and filter. On CAN an answer comes from the header's own
+// counterpart where that is known; on older buses a header has three bytes, and an ECU
+// answers under its own address, which KWP names in the second (ISO 14230-2).
 func (o *OwnSignal) route(header, filter string) error {
-	o.to = channel{strings.ToUpper(header), strings.ToUpper(filter)}
-	for name, id := range map[string]string{"header": o.to.header, "filter": o.to.filter} {
-		if id != "" && (!hexDigits.MatchString(id) || len(id) != 3 && len(id) != 8 && !(name == "header" && len(id) == 6)) {
-			return fmt.Errorf("%s %q; allowed: 3 hex digits (CAN, 11 bits) or 8 (29 bits), as 7E4", name, id)
+	h, f := strings.ToUpper(header), strings.ToUpper(filter)
+	for name, id := range map[string]string{"header": h, "filter": f} {
+		if id != "" && !hexDigits.MatchString(id) {
+			return fmt.Errorf("%s %q; allowed: hex digits, as 7E4", name, id)
 		}
 	}
-	h := o.to.header
-	if len(h) == 6 { // as ATSH takes it: the low bytes of a 29-bit id
-		h = "18" + h
-		o.to.header = h
+	if len(h) == 6 && (strings.HasPrefix(h, "DA") || strings.HasPrefix(h, "DB")) {
+		h = "18" + h // the low bytes of a 29-bit id, as ATSH takes them
 	}
-	switch {
-	case o.to.filter != "" || h == "":
-	case len(h) == 3 && h >= "7E0" && h <= "7E7":
-		o.to.filter = fmt.Sprintf("7E%X", hexValue(h[2])+8)
-	case len(h) == 8 && strings.HasPrefix(h, "18DA"):
-		o.to.filter = "18DA" + h[6:] + h[4:6]
+	switch len(h) {
+	case 0:
+		o.bus = UnknownBus
+		if f != "" {
+			return fmt.Errorf("filter %s without a header: name whom to ask, too", f)
+		}
+	case 3:
+		o.bus = CAN11
+	case 8:
+		o.bus = CAN29
+	case 6:
+		o.bus = KLine // or J1850
+		if f == "" && h[0] == '8' {
+			f = h[2:4]
+		}
 	default:
+		return fmt.Errorf("header %q; allowed: 3 hex digits (CAN, 11 bits), 8 (29 bits) or 6 (three bytes on older buses), as 7E4", header)
+	}
+	if f == "" {
+		f = answersTo(h)
+	}
+	if want := map[Bus]int{CAN11: 3, CAN29: 8, KLine: 2}[o.bus]; f != "" && len(f) != want {
+		return fmt.Errorf("filter %q; allowed with header %s: %d hex digits, the id that answers", filter, h, want)
+	}
+	if f == "" && (o.bus == CAN11 || o.bus == CAN29) {
 		return fmt.Errorf("header %s: who answers to it is not known; name it with filter", h)
 	}
+	o.to = channel{h, f}
 	return nil
+}
+
+// fits reports whether the signal's header is one of a bus.
+func (o *OwnSignal) fits(b Bus) bool {
+	return o.bus == UnknownBus || o.bus == b || o.bus == KLine && b == J1850
 }
 
 // compile checks the formula and notes how many bytes it needs.
@@ -143,10 +168,13 @@ func (o *OwnSignal) compile(formula string) error {
 		return fmt.Errorf("formula %q uses no byte of the answer", formula)
 	}
 	o.formula, o.bytes = program, used
-	if _, err := o.value(make([]byte, used)); err != nil && !errors.Is(err, errNotANumber) {
-		return fmt.Errorf("formula %q: %w", formula, err)
+	for _, pattern := range []byte{0, 1, 0x55, 0xFF} { // one may divide by zero
+		if _, err = o.value(bytes.Repeat([]byte{pattern}, used)); err == nil || errors.Is(err, errNotANumber) {
+			return nil
+		}
 	}
-	return nil
+	first, _, _ := strings.Cut(err.Error(), "\n")
+	return fmt.Errorf("formula %q has no value for any bytes: %s", formula, first)
 }
 
 type byteVisitor struct{ used *int }

@@ -71,6 +71,7 @@ func (s *session) items(a Answer, pids []byte) []item {
 	var twice []byte
 	for _, m := range a.Messages {
 		if m.ECU != s.speaker {
+			s.counters.trouble(OtherECU)
 			continue
 		}
 		items, err := split(m.Data, pids)
@@ -121,6 +122,7 @@ func (s *session) voltage(ctx context.Context) (r telemetry.Reading, err error) 
 	sent := s.now()
 	reply, err := s.ask(ctx, "ATRV", commandLimit)
 	if errors.Is(err, errTimeout) {
+		s.counters.trouble(NoPrompt)
 		return r, s.recover(ctx)
 	}
 	if err != nil {
@@ -130,7 +132,7 @@ func (s *session) voltage(ctx context.Context) (r telemetry.Reading, err error) 
 	if a.Has(Restarted) {
 		return r, errRestarted
 	}
-	if reply.arrived-sent > voltageLateness {
+	if s.delays.late("ATRV", reply.arrived-sent) {
 		s.counters.trouble(Late)
 		return r, nil
 	}
@@ -147,9 +149,6 @@ func (s *session) voltage(ctx context.Context) (r telemetry.Reading, err error) 
 	}
 	return r, nil
 }
-
-// voltageLateness bounds the error of the time of an ATRV; an adapter measures at once.
-const voltageLateness = lateness
 
 // parseVolts reads "12.6V". Exactly digits, a point and digits: nothing else that a
 // number may look like.

@@ -44,13 +44,13 @@ func (s *schedule) rates(span time.Duration) []telemetry.Rate {
 	var list []telemetry.Rate
 	for _, t := range s.tasks {
 		for _, name := range t.signals {
-			rate := telemetry.Rate{Signal: name, Achieved: round(float64(t.measured) / span.Seconds())}
+			rate := telemetry.Rate{Signal: name, Achieved: round(float64(t.readings) / span.Seconds())}
 			if !t.max {
 				rate.Wanted = round(float64(time.Second) / float64(t.period))
 			}
 			list = append(list, rate)
 		}
-		t.measured = 0
+		t.readings = 0
 	}
 	slices.SortFunc(list, func(a, b telemetry.Rate) int { return cmp.Compare(a.Signal, b.Signal) })
 	return list

@@ -3,6 +3,7 @@ package obd
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -11,9 +12,15 @@ import (
 )
 
 const (
-	// silentAfter requests in a row and silentFor of silence the car counts as off.
+	// After silentAfter requests in a row and silentFor of silence, or seldomFor where
+	// little is asked, the car is asked what every car answers, before it counts as off.
 	silentAfter = 4
 	silentFor   = 2 * time.Second
+	seldomFor   = 4 * time.Second
+	// lookAgain is how often it is looked for what a car did not tell at first: a part
+	// of what it has, or its engine where only own signals answered.
+	lookAgain = 30 * time.Second
+	mostLooks = 3 // at a part that does not come
 	// nothingRetry is how often a car without any wanted signal is asked again.
 	nothingRetry = 30 * time.Second
 )
@@ -24,7 +31,11 @@ type reading struct {
 	s    *session
 	plan *schedule
 
+	heard   time.Duration // when the car spoke last
+	silent  int           // requests since that it should have answered
+	look    time.Duration // when to look again for what it has; 0 for never
 	counted time.Duration // since when rates are counted
+	spans   int           // of rates that were told
 	refused string        // what Health was told of refused signals
 	lamp    lamp
 	codes   map[Kind]*task // that read trouble codes
@@ -34,40 +45,88 @@ type reading struct {
 // read discovers what the car has and polls it until the car falls silent or the
 // adapter is lost.
 func (r *reader) read(ctx context.Context, s *session) error {
+	r.Health.Clear("obd_signals", "The car is asked anew")
+	defer r.Health.Clear("obd_rates", "The car is not read")
+	d := &reading{reader: r, s: s, heard: r.Uptime(), counted: r.Uptime()}
 	var pids []byte
-	if s.speaker != "" || !s.headers {
+	if s.speaks() {
+		var whole bool
 		var err error
-		if pids, err = s.discover(ctx); err != nil {
+		if pids, whole, err = s.discover(ctx); err != nil {
 			return err
 		}
+		if !whole && r.looks < mostLooks {
+			r.looks++
+			d.look = r.Uptime() + lookAgain
+		}
+	} else {
+		d.look = r.Uptime() + lookAgain
 	}
 	r.protocol, r.speaker = s.protocol, s.speaker
-	d := &reading{reader: r, s: s, plan: newSchedule(s.pace, busOf(s.protocol).isCAN()), counted: r.Uptime()}
+	d.plan = newSchedule(s.pace, busOf(s.protocol).isCAN())
 	names := d.planSignals(pids)
 	if len(names) == 0 { // see now and then whether that has changed
 		return d.nothingWanted(ctx)
 	}
 	d.planCodes()
 	r.Log.Info("car answers", "protocol", string(max(s.protocol, '0')), "ecu", s.speaker, "signals", strings.Join(names, " "))
-	for lastHeard, silent := r.Uptime(), 0; ; {
+	for {
 		tasks, at := d.plan.next(r.Uptime())
 		if err := s.until(ctx, at); err != nil {
 			return err
 		}
-		heard, err := d.ask(ctx, tasks)
+		e, err := d.ask(ctx, tasks)
+		if err == nil {
+			err = d.judge(ctx, e)
+		}
+		if err == nil {
+			err = s.tune(ctx)
+		}
 		if err != nil {
 			return err
 		}
-		if heard {
-			lastHeard, silent = r.Uptime(), 0
-		} else if silent++; silent >= silentAfter && r.Uptime()-lastHeard >= silentFor {
-			return errCarSilent
-		}
-		if err := s.tune(ctx); err != nil {
-			return err
+		if d.look != 0 && r.Uptime() >= d.look {
+			return errLookAgain
 		}
 		d.report()
 	}
+}
+
+// evidence is what a request says of whether the car is awake.
+type evidence uint8
+
+const (
+	nothing evidence = iota // the adapter answers by itself, or nobody has to
+	heard                   // a control unit spoke
+	silence                 // who should have spoken did not
+)
+
+// judge takes the evidence and sees whether the car has fallen silent. One parameter
+// may go unanswered for ever: what every car answers decides.
+func (d *reading) judge(ctx context.Context, e evidence) error {
+	switch e {
+	case heard:
+		d.heard, d.silent = d.Uptime(), 0
+	case silence:
+		d.silent++
+	}
+	quiet := d.Uptime() - d.heard
+	if d.silent == 0 || quiet < silentFor || d.silent < silentAfter && quiet < seldomFor {
+		return nil
+	}
+	if !d.s.speaks() {
+		return errCarSilent
+	}
+	a, _, err := d.s.exchange(ctx, query{text: "0100", undated: true}, never)
+	if err != nil {
+		return err
+	}
+	if d.s.outcome(a) == unheard {
+		return silenceOf(a)
+	}
+	d.plan.spoke++
+	d.heard, d.silent = d.Uptime(), 0
+	return nil
 }
 
 // planSignals plans what is wanted of what the car has, and returns its names.
@@ -102,7 +161,7 @@ func (d *reading) planSignals(pids []byte) (names []string) {
 		if !named {
 			rate = own.Rate
 		}
-		if rate > 0 {
+		if rate > 0 && own.fits(busOf(d.s.protocol)) {
 			d.plan.add(d.ownTask(own, rate))
 			names = append(names, own.Name)
 		}
@@ -143,19 +202,20 @@ func (d *reading) nothingWanted(ctx context.Context) error {
 	return errNothingWanted
 }
 
-// ask does one turn of the plan. heard is false when it found the car silent.
-func (d *reading) ask(ctx context.Context, tasks []*task) (heard bool, err error) {
+// ask does one turn of the plan.
+func (d *reading) ask(ctx context.Context, tasks []*task) (evidence, error) {
 	sent := max(d.Uptime(), d.s.pace.free)
 	lead := tasks[0]
 	switch {
 	case !lead.onBus():
 		v, err := d.s.voltage(ctx)
 		if err != nil {
-			return false, err
+			return nothing, err
 		}
-		d.plan.done(tasks, sent, answered, func(*task) bool { return len(v.Fields) > 0 })
+		d.plan.done(tasks, sent, unheard, func(*task) bool { return len(v.Fields) > 0 })
+		lead.readings += len(v.Fields)
 		d.deliver(v)
-		return true, nil
+		return nothing, nil
 	case !lead.packs:
 		return d.askAlone(ctx, lead, sent)
 	}
@@ -166,32 +226,50 @@ func (d *reading) ask(ctx context.Context, tasks []*task) (heard bool, err error
 	}
 	v, measured, o, err := d.s.poll(ctx, pids, d.wants)
 	if err != nil {
-		return false, err
+		return nothing, err
 	}
 	d.plan.done(tasks, sent, o, func(t *task) bool {
 		return slices.ContainsFunc(measured, func(it item) bool { return it.pid == t.pid })
 	})
+	for _, t := range tasks {
+		if len(t.signals) > 0 && slices.ContainsFunc(v.Fields, func(f telemetry.Field) bool { return f.Name == t.signals[0] }) {
+			t.readings++
+		}
+	}
 	if len(measured) > 0 {
 		d.Health.Clear("obd", "Values come from the car")
 		d.lampChanged(measured)
 	}
 	d.deliver(v)
-	return o != unheard, nil
+	if o == unheard {
+		return silence, nil
+	}
+	return heard, nil
 }
 
 // askAlone asks for what is no mode 01 parameter. That nobody has an answer to it
-// does not mean that the car is silent: only what it listed must be answered.
-func (d *reading) askAlone(ctx context.Context, t *task, sent time.Duration) (heard bool, err error) {
-	found := false
+// does not mean that the car is silent, unless somebody had before.
+func (d *reading) askAlone(ctx context.Context, t *task, sent time.Duration) (evidence, error) {
+	had, found := t.answered, false
 	a, arrived, err := d.s.exchange(ctx, t.query, func(a Answer) bool { return len(a.Messages) > 0 })
 	if err != nil {
-		return false, err
+		return nothing, err
 	}
 	if len(a.Messages) > 0 {
 		found = t.take(a, arrived)
 	}
-	d.plan.done([]*task{t}, sent, d.s.outcome(a), func(*task) bool { return found })
-	return a.Frames > 0 || d.s.speaker != "", nil
+	o := d.s.outcome(a)
+	if o == unheard && (found || a.Frames > 0) {
+		o = answered // another control unit than the engine's
+	}
+	d.plan.done([]*task{t}, sent, o, func(*task) bool { return found })
+	switch {
+	case o != unheard:
+		return heard, nil
+	case had || !d.s.speaks():
+		return silence, nil
+	}
+	return nothing, nil
 }
 
 // report tells rates and refused signals, now and then.
@@ -205,7 +283,7 @@ func (d *reading) report() {
 			d.Health.Clear("obd_signals", "Every wanted signal is read")
 		} else {
 			d.Health.Set("obd_signals", telemetry.Condition{Code: "pid_refused", Severity: telemetry.Info,
-				Title:  "The car lists signals that it does not give: " + list,
+				Title:  "Signals that the car or the adapter does not give when asked: " + list,
 				Remedy: "nothing is broken; leave them out with --signals. They are tried again every 30 seconds"})
 		}
 	}
@@ -216,7 +294,11 @@ func (d *reading) report() {
 	list := d.plan.rates(span)
 	d.counted = d.Uptime()
 	d.Rates.set(list)
-	d.Log.Debug("rates reached, of wanted, in hertz", "rates", describe(list))
+	level := slog.LevelDebug
+	if d.spans++; d.spans == 1 { // once for each time the car is switched on
+		level = slog.LevelInfo
+	}
+	d.Log.Log(context.Background(), level, "rates reached, of wanted, in hertz", "rates", describe(list))
 	if behind := short(list, span); len(behind) > 0 {
 		d.Health.Set("obd_rates", telemetry.Condition{Code: "rates_not_reached", Severity: telemetry.Info,
 			Title:  "Signals are read less often than wanted: " + strings.Join(behind, ", "),

@@ -26,13 +26,25 @@ type query struct {
 // mode is the request's service in hex.
 func (q query) mode() string { return q.text[:2] }
 
+// polls are the requests of mode 01, to which answers take about the same time.
+const polls = "01"
+
+// kind is what the time that an answer takes depends on.
+func (q query) kind() string {
+	if q.mode() == polls {
+		return polls
+	}
+	return q.text
+}
+
 // exchange puts a request on the bus, as soon as the ceiling allows it, and returns
 // its answer and when that arrived. Trouble on the way is counted; an adapter that
 // restarted or cannot be brought back in step and a port that is gone are errors.
 // got tells whether the answer holds what was wanted.
 func (s *session) exchange(ctx context.Context, q query, got func(Answer) bool) (Answer, time.Duration, error) {
-	if err := s.use(ctx, q.to); err != nil {
-		return Answer{}, 0, err
+	if taken, err := s.use(ctx, q.to); err != nil || !taken {
+		s.counters.trouble(NotUnderstood)
+		return Answer{Trouble: []Trouble{{Cause: NotUnderstood, Text: "ATSH" + q.to.header}}}, 0, err
 	}
 	if err := s.waitLong(ctx, s.slow[q.text]); err != nil {
 		return Answer{}, 0, err
@@ -56,7 +68,7 @@ func (s *session) exchange(ctx context.Context, q query, got func(Answer) bool) 
 		r, err = s.collect(ctx, q.opens-answerLimit)
 	}
 	// An adapter that opens the bus first sends the request only then.
-	s.pace.sent(max(sent, r.arrived-s.delays[q.mode()]))
+	s.pace.sent(max(sent, r.arrived-s.delays.usual(q.kind())))
 	if err != nil {
 		if !errors.Is(err, errTimeout) {
 			return Answer{}, 0, err
@@ -69,19 +81,24 @@ func (s *session) exchange(ctx context.Context, q query, got func(Answer) bool) 
 	for _, t := range a.Trouble {
 		s.counters.trouble(t.Cause)
 	}
+	for _, c := range a.Noticed {
+		s.counters.trouble(c)
+	}
 	if err := s.inOrder(ctx, a); err != nil {
 		return Answer{}, 0, err
 	}
 	ok := got(a)
 	s.count.judge(q, digit, a, ok)
-	s.timing.judge(a, ok)
+	if len(q.text) == 4 && q.mode() == polls && !q.undated {
+		s.timing.judge(a, ok)
+	}
 	if a.Has(BufferFull) {
 		s.filtered = true
 	}
 	if a.Has(AsksForTime) && len(a.Messages) == 0 && len(s.slow) < maxSlow {
 		s.slow[q.text] = true
 	}
-	if len(a.Messages) > 0 && q.opens == 0 && s.delays.late(q, r.arrived-sent) && !q.undated {
+	if len(a.Messages) > 0 && q.opens == 0 && s.delays.late(q.kind(), r.arrived-sent) && !q.undated {
 		s.counters.trouble(Late)
 		a.Messages = nil
 	}
@@ -97,6 +114,7 @@ func (s *session) inOrder(ctx context.Context, a Answer) error {
 	case a.Has(Restarted):
 		return errRestarted
 	case len(a.Lines) == 0: // a prompt out of nowhere: the answer is still to come
+		s.counters.trouble(SparePrompt)
 		return s.recover(ctx)
 	case a.Has(Garbage) && len(a.Messages) == 0:
 		if s.garbled++; s.garbled >= toleratedGarbage {
@@ -108,90 +126,28 @@ func (s *session) inOrder(ctx context.Context, a Answer) error {
 	return nil
 }
 
-// until waits for the time since boot at.
+// until waits for the time since boot at. A port that goes meanwhile, and an adapter
+// that says that it restarted, are errors.
 func (s *session) until(ctx context.Context, at time.Duration) error {
-	d := at - s.now()
-	if d <= 0 {
-		return ctx.Err()
-	}
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// channel is whom a request goes to and from whom answers are taken: the header
-// (ATSH) and the receive filter (ATCRA) in hex; empty for the protocol's own.
-type channel struct{ header, filter string }
-
-// use sets the adapter to a channel.
-func (s *session) use(ctx context.Context, c channel) error {
-	if s.noFilter {
-		c.filter = ""
-	}
-	if c == s.at {
-		return nil
-	}
-	if c.header != s.at.header {
-		header := c.header
-		if header == "" {
-			header = defaultHeaders[s.protocol]
+	var said []byte
+	for {
+		d := at - s.now()
+		if d <= 0 {
+			return ctx.Err()
 		}
-		priority := ""
-		if len(header) == 8 { // 29 bits: the first byte has a command of its own
-			priority, header = header[:2], header[2:]
-		}
-		if priority != "" {
-			if _, err := s.set(ctx, "ATCP"+priority); err != nil {
-				return err
-			}
-		}
-		if taken, err := s.set(ctx, "ATSH"+header); err != nil || !taken {
-			return errors.Join(err, s.notTaken("ATSH"+header, taken))
-		}
-	}
-	if c.filter != s.at.filter {
-		command := "ATCRA" + c.filter
-		taken, err := s.set(ctx, command)
+		chunk, err := s.receive(ctx, d)
 		if err != nil {
 			return err
 		}
-		if !taken && c.filter == "" { // before version 1.4b of the ELM327
-			taken, err = s.set(ctx, "ATAR")
+		s.counters.stray(len(chunk.Data))
+		if said = append(said, chunk.Data...); len(said) > mayExplain {
+			said = said[len(said)-mayExplain:]
 		}
-		if err != nil {
-			return err
-		}
-		if !taken {
-			s.noFilter, c.filter = true, ""
+		if len(chunk.Data) > 0 && parseAnswer(said, "", UnknownBus).Has(Restarted) {
+			s.counters.trouble(Restarted)
+			return errRestarted
 		}
 	}
-	s.at = c
-	return nil
-}
-
-func (s *session) notTaken(command string, taken bool) error {
-	if taken {
-		return nil
-	}
-	return fmt.Errorf("%w: it refuses %s", errNotELM, command)
-}
-
-// defaultHeaders are those that an ELM327 begins with (data sheet, "Setting the
-// Headers"): functional requests to all ECUs.
-var defaultHeaders = map[byte]string{
-	'1': "616AF1", '2': "686AF1", '3': "686AF1", '4': "C233F1", '5': "C233F1",
-	'6': "7DF", '8': "7DF", '7': "18DB33F1", '9': "18DB33F1",
-}
-
-// polling is the channel of mode 01: all ECUs hear it.
-func (s *session) polling() channel {
-	if s.filtered && busOf(s.protocol).isCAN() {
-		return channel{filter: s.speaker}
-	}
-	return channel{}
 }
 
 // counting learns with which count digit a request ends early: the number of frames
@@ -249,7 +205,7 @@ func (c *counting) judge(q query, digit int, a Answer, got bool) {
 		if a.Frames < digit { // an ECU fell silent: the digit costs a wait each time
 			delete(c.extra, q.others)
 		}
-	case digit > 0 && a.Frames >= digit:
+	case digit > 0 && a.Frames >= digit && !a.Has(Negative):
 		// What was counted was not what was wanted: another ECU, a "still working".
 		delete(c.extra, q.others)
 		if c.strikes++; c.strikes >= toleratedStrikes {

@@ -26,11 +26,15 @@ type task struct {
 	query query
 	take  func(a Answer, arrived time.Duration) bool // uses the answer; reports whether it was one
 
-	alone    bool // makes a set fail, or is left out of it: asked by itself from then on
-	packed   bool // was measured in a set of two or more
-	misses   int  // requests in a row that gave it no value
-	refused  bool // gives nothing by itself either: asked seldom
-	measured int  // readings since the last report
+	alone    bool   // makes a set fail, or is left out of it: asked by itself from then on
+	packed   bool   // was measured in a set of two or more
+	misses   int    // requests in a row that gave it no value
+	missedAt uint64 // what the car had said by the last of them
+	refused  bool   // gives nothing by itself either: asked seldom
+	asked    bool   // since it was last wanted at once
+	again    bool   // its answer asks for another one at once
+	answered bool   // once at least
+	readings int    // values since the last report
 }
 
 const (
@@ -42,8 +46,12 @@ const (
 	// after a pause nothing is made up for in a burst.
 	slack = 100 * time.Millisecond
 	// toleratedMisses in a row end a task's riding, and then its regular reading,
-	// whatever the car's bitmap says.
+	// whatever the car's bitmap says. While the car answers nothing at all none counts:
+	// that is no fault of the parameter's.
 	toleratedMisses = 3
+	// relaxEvery is how often it is tried whether the car takes more in one request
+	// than was learned: what was learned may have been chance.
+	relaxEvery = 5 * time.Minute
 	// refusedPeriod is how often what the car refuses is tried again.
 	refusedPeriod = 30 * time.Second
 )
@@ -63,8 +71,17 @@ func (t *task) onBus() bool { return t.request != "" }
 // rides reports whether it may share a request.
 func (t *task) rides() bool { return t.packs && !t.alone }
 
-// deadline is when the next reading is due: before it this one should be done.
-func (t *task) deadline() time.Duration { return t.due + t.period }
+// deadline is when the next reading is due: before it this one should be done. The
+// first is wanted at once: what is read once a minute is not to wait a minute for it.
+func (t *task) deadline() time.Duration {
+	if !t.asked {
+		return t.due
+	}
+	return t.due + t.period
+}
+
+// soon wants the task at once, whatever its rate.
+func (t *task) soon(now time.Duration) { t.due, t.asked = now, false }
 
 // pacer keeps the ceiling of requests on the bus.
 type pacer struct {
@@ -90,7 +107,10 @@ func (p *pacer) sent(now time.Duration) { p.free = now + p.spacing }
 type schedule struct {
 	tasks []*task
 	pace  *pacer
-	sets  *sets // nil where the bus takes one PID in a request
+	sets  *sets  // nil where the bus takes one PID in a request
+	spoke uint64 // answers of the car, refusals too
+
+	relaxed time.Duration
 }
 
 func newSchedule(pace *pacer, multi bool) *schedule {
@@ -125,6 +145,10 @@ func (s *schedule) next(now time.Duration) (tasks []*task, at time.Duration) {
 		s.putOff(when - lead.deadline() - slack)
 	}
 	if s.sets != nil {
+		if now-s.relaxed >= relaxEvery {
+			s.relaxed = now
+			s.sets.relax(s.tasks)
+		}
 		if part := s.sets.trial(); part != nil && (own == nil || own.due > now) {
 			return part, when
 		}
@@ -190,8 +214,11 @@ const (
 )
 
 // done notes the outcome of a turn sent at the time now. got tells which tasks were
-// measured.
+// answered.
 func (s *schedule) done(tasks []*task, now time.Duration, o outcome, got func(*task) bool) {
+	if o != unheard {
+		s.spoke++
+	}
 	n := 0
 	for _, t := range tasks {
 		if got(t) {
@@ -202,7 +229,17 @@ func (s *schedule) done(tasks []*task, now time.Duration, o outcome, got func(*t
 		s.sets.learn(tasks, o, n)
 	}
 	for _, t := range tasks {
-		t.done(now, got(t), len(tasks) > 1 && n == 0)
+		if len(tasks) > 1 && n == 0 {
+			continue // its parts are asked next: no miss of the task's
+		}
+		t.next(now)
+		switch {
+		case got(t):
+			t.misses, t.refused, t.answered = 0, false, true
+		case t.misses > 0 && t.missedAt == s.spoke: // the car has said nothing since
+		default:
+			t.miss(now, s.spoke)
+		}
 		if t.once && (got(t) || t.refused) {
 			s.tasks = slices.DeleteFunc(s.tasks, func(x *task) bool { return x == t })
 			if t.ended != nil {
@@ -212,29 +249,31 @@ func (s *schedule) done(tasks []*task, now time.Duration, o outcome, got func(*t
 	}
 }
 
-// done notes whether a turn measured the task. Of a set that gave nothing at all
-// its parts are asked next: that is not the task's miss.
-func (t *task) done(now time.Duration, measured, setFailed bool) {
+// next plans the next reading.
+func (t *task) next(now time.Duration) {
 	if t.max && t.due > now || !t.onBus() {
 		t.due = now // read early, out of what others left; the adapter's own has no plan to keep
 	}
 	t.due += t.period
-	switch {
-	case measured:
-		t.misses, t.refused = 0, false
-		t.measured++
-	case setFailed:
-	default:
-		if t.misses++; t.misses < toleratedMisses {
-			return
-		}
-		if t.rides() {
-			t.alone, t.misses = true, 0 // perhaps it answers by itself
-			return
-		}
-		t.refused = true
-		t.due = now + max(refusedPeriod, t.period)
+	t.asked = true
+	if t.again {
+		t.again = false
+		t.soon(now)
 	}
+}
+
+// miss notes a request that gave the task nothing though the car speaks.
+func (t *task) miss(now time.Duration, spoke uint64) {
+	t.missedAt = spoke
+	if t.misses++; t.misses < toleratedMisses {
+		return
+	}
+	if t.rides() {
+		t.alone, t.misses = true, 0 // perhaps it answers by itself
+		return
+	}
+	t.refused = true
+	t.due = now + max(refusedPeriod, t.period)
 }
 
 // refused lists the tasks that the car gives no value for.

@@ -105,7 +105,7 @@ func TestDeadlines(t *testing.T) {
 		s := plan(rates, multi, 0)
 		s.run(60*time.Second, answer, allAnswer, func(tasks []*task, at time.Duration) {
 			for _, x := range tasks {
-				if x.measured == 0 {
+				if !x.answered {
 					continue // at the start all are due at once
 				}
 				if late := at - x.due; late > x.period+2*answer || late < -x.period/4 {
@@ -224,6 +224,49 @@ func TestSets(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A car that falls silent for a while costs nothing lasting: neither sets nor
+// parameters are at fault. It is silent in the middle and at the start.
+func TestGlitches(t *testing.T) {
+	for _, multi := range []bool{true, false} {
+		for _, begin := range []int{0, 50, 120} {
+			s := plan(slices.Repeat([]float64{5}, 6), multi, 0)
+			count, late := 0, map[int]int{}
+			s.run(100*time.Second, time.Millisecond, func(tasks []*task) (outcome, func(*task) bool) {
+				if count++; count >= begin && count < begin+40 || count%97 < 6 && count < begin+200 {
+					return unheard, func(*task) bool { return false }
+				}
+				return allAnswer(tasks)
+			}, func(tasks []*task, at time.Duration) {
+				if at > 90*time.Second {
+					late[len(tasks)]++
+				}
+			})
+			if want := map[bool]int{true: 6, false: 1}[multi]; late[want] < 45 || len(late) > 1 {
+				t.Errorf("silent from request %d on, sets %v: sizes in the end %v", begin, multi, late)
+			}
+			for _, x := range s.tasks {
+				if x.refused || x.alone {
+					t.Errorf("PID %02X counts as refused %v, alone %v", x.pid, x.refused, x.alone)
+				}
+			}
+		}
+	}
+}
+
+// What was learned by mistake is tried again after some minutes.
+func TestRelax(t *testing.T) {
+	s := plan(slices.Repeat([]float64{5}, 6), true, 0)
+	s.sets.fits, s.sets.tooMany = 1, 2
+	for _, x := range s.tasks[:2] {
+		x.alone = true
+	}
+	last := 0
+	s.run(40*time.Minute, 10*time.Millisecond, allAnswer, func(tasks []*task, _ time.Duration) { last = len(tasks) })
+	if last != 6 {
+		t.Errorf("sets of %d in the end", last)
+	}
 }
 
 // A set that fails by chance once costs nothing lasting.

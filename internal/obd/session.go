@@ -17,6 +17,8 @@ type session struct {
 	adaptive bool // ATAT1 was taken
 	car
 	at       channel // as the adapter is set
+	flow     string  // the header of its flow control; empty for its own
+	bare     int     // times that answers came without the headers that it took
 	noFilter bool    // the adapter knows no receive filter
 	filtered bool    // its buffer is too small for what all ECUs say
 	count    counting
@@ -36,7 +38,9 @@ var (
 	errNotELM        = errors.New("what answers is no ELM327")
 	errCarOff        = errors.New("the car's bus is not reached")
 	errCarSilent     = errors.New("the car does not answer")
+	errCarGarbled    = errors.New("what comes from the car cannot be read")
 	errNothingWanted = errors.New("the car has none of the wanted signals")
+	errLookAgain     = errors.New("the car is asked again what it has")
 	errRestarted     = errors.New("the adapter restarted")
 	errLostSettings  = errors.New("the adapter lost its settings")
 	errOutOfStep     = errors.New("the adapter cannot be brought back in step")
@@ -52,6 +56,8 @@ const (
 	// initLimit is above what the slow initialisation of a K-line takes (ISO 9141-2,
 	// at 5 baud).
 	initLimit = 6 * time.Second
+	// toleratedBare times without headers right after ATH1: the clone has none.
+	toleratedBare = 2
 	// toleratedGarbage in a row mean that the adapter lost its settings.
 	toleratedGarbage = 3
 )
@@ -70,8 +76,10 @@ func (s *session) findBaud(ctx context.Context, last int) (int, error) {
 		if err := s.wire.SetBaud(baud); err != nil {
 			return 0, err
 		}
-		for range 2 { // the first answer may still carry noise of the wrong rate
-			if err := s.send(ctx, "\x7F\x7F\r"); err != nil {
+		// The first answer may still carry noise of the wrong rate; some emulators know
+		// no DEL.
+		for _, text := range []string{"\x7F\x7F\r", "ATI\r"} {
+			if err := s.send(ctx, text); err != nil {
 				return 0, err
 			}
 			_, err := s.collect(ctx, probeLimit)
@@ -92,21 +100,27 @@ func (s *session) wake(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	s.at, s.garbled = channel{}, 0
+	return name, s.setUp(ctx)
+}
+
+// setUp sets a fresh adapter up. What it does not know is no error: it is done without.
+func (s *session) setUp(ctx context.Context) error {
+	s.at, s.flow, s.garbled = channel{}, "", 0
 	s.timing = timing{}
 	for _, command := range []struct {
 		text  string
 		taken *bool
-	}{{"ATE0", nil}, {"ATL0", nil}, {"ATS0", nil}, {"ATH1", &s.headers}, {"ATAT1", &s.adaptive}, {"ATCAF1", nil}} {
+	}{{"ATE0", nil}, {"ATL0", nil}, {"ATS0", nil}, {"ATH1", &s.headers}, {"ATAT1", &s.adaptive}, {"ATCAF1", nil}, {"ATAL", nil}} {
 		taken, err := s.set(ctx, command.text)
 		if err != nil {
-			return "", err
+			return err
 		}
 		if command.taken != nil {
 			*command.taken = taken
 		}
 	}
-	return name, nil
+	s.headers = s.headers && s.bare < toleratedBare
+	return nil
 }
 
 // set changes a setting of the adapter and reports whether it took it. What was not
@@ -146,10 +160,14 @@ func (s *session) identify(ctx context.Context) (string, error) {
 	return "", errSilent
 }
 
+// speaks reports whether an ECU answers mode 01, and not own signals alone.
+func (s *session) speaks() bool { return s.speaker != "" || !s.headers }
+
 // command asks the adapter itself. A command that it does not know is no error.
 func (s *session) command(ctx context.Context, text string) (Answer, error) {
 	r, err := s.ask(ctx, text, commandLimit)
 	if errors.Is(err, errTimeout) {
+		s.counters.trouble(NoPrompt)
 		if err = s.recover(ctx); err == nil {
 			r, err = s.ask(ctx, text, commandLimit)
 		}

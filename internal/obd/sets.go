@@ -9,14 +9,16 @@ type sets struct {
 	fits    int // the largest set that was answered whole
 	tooMany int // the smallest that failed though each of its PIDs goes with another
 	trials  []trial
+	turn    int     // whose turn it is to show that the car speaks, or to be tried again
 	good    []*task // were answered within a set
 	odd     int     // failures in a row that nothing explains
 }
 
-// trial is a pair to be asked next.
+// trial is what is to be asked next to find something out.
 type trial struct {
 	tasks []*task
-	again bool // asked a second time: once may be chance
+	again bool    // asked a second time: once may be chance
+	of    []*task // a set that nobody heard: does the car speak at all?
 }
 
 // toleratedOdd failures in a row that nothing explains make sets smaller.
@@ -48,12 +50,39 @@ func (s *sets) learn(tasks []*task, o outcome, n int) {
 	}
 	switch {
 	case len(tasks) == 1:
+		if t.of != nil && o != unheard {
+			s.failed(t.of)
+		}
 	case n > 0:
 		s.passed(tasks, n)
-	case o == unheard && !t.again:
-		s.trials = slices.Insert(s.trials, 0, trial{tasks, true})
-	default:
+	case o == rejected:
 		s.failed(tasks)
+	case !t.again:
+		s.trials = slices.Insert(s.trials, 0, trial{tasks: tasks, again: true})
+	default:
+		s.trials = slices.Insert(s.trials, 0, trial{tasks: []*task{s.witness(tasks)}, of: tasks})
+	}
+}
+
+// witness is whom of a set to ask alone: its answer shows that the car speaks, and
+// that the set is at fault.
+func (s *sets) witness(tasks []*task) *task {
+	if i := slices.IndexFunc(tasks, func(t *task) bool { return t.packed }); i >= 0 {
+		return tasks[i]
+	}
+	s.turn++
+	return tasks[s.turn%len(tasks)]
+}
+
+// relax lets sets be one larger, and one that is asked alone be asked with another.
+func (s *sets) relax(tasks []*task) {
+	if s.tooMany <= maxPIDs {
+		s.tooMany = s.fits + 2
+	}
+	lonely := slices.DeleteFunc(slices.Clone(tasks), func(t *task) bool { return !t.alone || t.refused })
+	if g := s.companion(); g != nil && len(lonely) > 0 && len(s.trials) == 0 {
+		s.turn++
+		s.trials = []trial{{tasks: []*task{g, lonely[s.turn%len(lonely)]}}}
 	}
 }
 
@@ -63,6 +92,9 @@ func (s *sets) passed(tasks []*task, n int) {
 	if n == len(tasks) {
 		s.fits = max(s.fits, n)
 		s.tooMany = max(s.tooMany, n+1) // it was chance, then
+		for _, t := range tasks {
+			t.alone = false
+		}
 	}
 	first := len(s.good) == 0
 	for _, t := range tasks {

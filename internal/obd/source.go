@@ -62,6 +62,8 @@ type reader struct {
 	told     lamp      // of the lamp's state
 	identity *identity // that was told last
 	pace     *pacer
+	looks    int  // for a part of what the car has that did not come
+	owed     bool // a freeze frame that was not read to its end
 }
 
 // Run reads until ctx ends, and returns then only.
@@ -146,10 +148,10 @@ func (r *reader) report(err error) {
 	switch {
 	case errors.Is(err, errSilent):
 		c.Code, c.Title = "adapter_silent", "The OBD port is open but nothing answers"
-		c.Remedy = "is it the adapter's port, is the adapter powered, is the baud rate right?"
+		c.Remedy = "is it the adapter's port, is the adapter powered, is the baud rate right? (without ?baud= the usual ones are tried)"
 	case errors.Is(err, errNotELM):
 		c.Code, c.Title = "adapter_unknown", fmt.Sprintf("The OBD port has no adapter that behaves as an ELM327: %v", err)
-		c.Remedy = "name the adapter's port with --obd"
+		c.Remedy = "name the adapter's port with --obd; is the baud rate right? (without ?baud= the usual ones are tried)"
 	case errors.Is(err, errRestarted), errors.Is(err, errLostSettings), errors.Is(err, errOutOfStep), errors.Is(err, errLostPrompt):
 		c.Code, c.Title = "adapter_restarted", fmt.Sprintf("OBD adapter trouble: %v; it is set up again", err)
 		c.Remedy = "if this comes often: check its plug and power, or try another adapter"
@@ -166,17 +168,20 @@ func (r *reader) session(ctx context.Context, a port.Address) (found bool, err e
 	}
 	defer p.Close()
 	s := newSession(p, r.Counters, r.Uptime, r.pace)
+	baud := 0
 	if a.Scheme == "serial" && a.Baud == 0 {
-		if r.baud, err = s.findBaud(ctx, r.baud); err != nil {
+		if baud, err = s.findBaud(ctx, r.baud); err != nil {
 			return false, err
 		}
-		r.Log.Debug("adapter answers", "port", a.Path, "baud", r.baud)
+		r.Log.Debug("adapter answers", "port", a.Path, "baud", baud)
 	}
-	for {
+	for failures := 0; ; {
+		woken := r.Uptime()
 		name, err := s.wake(ctx)
 		if err != nil {
 			return found, err
 		}
+		r.baud = baud
 		if !found && r.Stable != nil && a.Scheme == "serial" {
 			r.stable = &port.Address{Scheme: a.Scheme, Path: r.Stable(a.Path), Baud: a.Baud}
 		}
@@ -188,6 +193,12 @@ func (r *reader) session(ctx context.Context, a port.Address) (found bool, err e
 			return found, err
 		}
 		r.report(err)
+		if failures++; r.Uptime()-woken > lastRetry {
+			failures = 0
+		}
+		if err := s.until(ctx, r.Uptime()+min(time.Duration(failures)*firstRetry, lastRetry)); err != nil && !errors.Is(err, errRestarted) {
+			return found, err
+		}
 	}
 }
 
@@ -201,6 +212,7 @@ func (r *reader) release(s *session) {
 
 // drive reads the car whenever it answers, and the adapter's voltage meanwhile.
 func (r *reader) drive(ctx context.Context, s *session) error {
+	var told, before error // of the car's silence
 	for {
 		s.known = r.speaker
 		err := s.findBus(ctx, r.protocol)
@@ -208,27 +220,41 @@ func (r *reader) drive(ctx context.Context, s *session) error {
 			err = r.findOwn(ctx, s, err)
 		}
 		if err == nil {
+			told, before = nil, nil
 			err = r.read(ctx, s)
 		}
 		r.Rates.set(nil)
 		switch {
-		case errors.Is(err, errNothingWanted):
+		case errors.Is(err, errNothingWanted), errors.Is(err, errLookAgain):
 			continue
-		case errors.Is(err, errCarOff):
-			r.Health.Set("obd", telemetry.Condition{Code: "car_off", Severity: telemetry.Info,
-				Title:  "The adapter answers, but the car is off or not connected",
-				Remedy: "switch the ignition on; is the adapter's plug seated? The car is asked again every few seconds"})
-		case errors.Is(err, errCarSilent):
-			r.Health.Set("obd", telemetry.Condition{Code: "car_silent", Severity: telemetry.Info,
-				Title:  "The car answers nothing",
-				Remedy: "switch the ignition on; the car is asked again every few seconds"})
-		default:
+		case !isSilence(err):
 			return err
 		}
+		// Some cars give now this, now that reason: only one that lasts is told.
+		if told == nil || err != told && err == before {
+			told = err
+			r.Health.Set("obd", carCondition(err))
+		}
+		before = err
 		if err := r.wait(ctx, s); err != nil {
 			return err
 		}
 	}
+}
+
+// carCondition names the state of a car that does not answer.
+func carCondition(err error) telemetry.Condition {
+	c := telemetry.Condition{Code: "car_silent", Severity: telemetry.Info, Title: "The car answers nothing",
+		Remedy: "switch the ignition on; the car is asked again every few seconds"}
+	switch {
+	case errors.Is(err, errCarOff):
+		c.Code, c.Title = "car_off", "The adapter answers, but the car is off or not connected"
+		c.Remedy = "switch the ignition on; is the adapter's plug seated? The car is asked again every few seconds"
+	case errors.Is(err, errCarGarbled):
+		c.Code, c.Title, c.Severity = "car_garbled", "What comes from the car cannot be read", telemetry.Warning
+		c.Remedy = "is the adapter's plug seated? If it stays so, the adapter does not master this car's bus: try another, and send a recording (--record)"
+	}
+	return c
 }
 
 // wait passes the time until the silent car is asked again.

@@ -6,29 +6,50 @@ import (
 	"time"
 )
 
-// delays are how long answers usually take, from the request to the last byte, by
+// delays are how long the last answers took, from the request to the last byte, by
 // mode, and beyond mode 01 by request: an ECU may be slow at one thing.
-type delays map[string]time.Duration
+type delays map[string]*window
+
+// window is the last few of something; zero where there is none yet.
+type window struct {
+	took [4]time.Duration
+	next int
+}
+
+// usual is how long an answer takes that nothing holds back; 0 when that is not known.
+func (d delays) usual(kind string) time.Duration {
+	w := d[kind]
+	if w == nil {
+		return 0
+	}
+	least := w.took[0]
+	for _, t := range w.took {
+		if t > 0 {
+			least = min(least, t)
+		}
+	}
+	return least
+}
 
 // lateness is how much longer than usual an answer may take to come: what a stalled
 // line held back has no known time. It bounds the error of a reading's time.
 const lateness = 150 * time.Millisecond
 
-// late reports whether an answer took so much longer than usual that something on the
-// way may have held it back, and learns what is usual. Before anything is usual, what
+// late reports whether an answer took so much longer than the quickest of the last
+// that something on the way may have held it back. Before anything is known, what
 // takes long is late: the next one will tell whether it always does.
-func (d delays) late(q query, took time.Duration) bool {
-	kind := q.text
-	if q.mode() == "01" {
-		kind = "01"
+func (d delays) late(kind string, took time.Duration) bool {
+	usual := d.usual(kind)
+	w := d[kind]
+	if w == nil {
+		if len(d) >= maxDelays {
+			return took > lateness
+		}
+		w = &window{}
+		d[kind] = w
 	}
-	usual, known := d[kind]
-	switch {
-	case known:
-		d[kind] = usual + min(took-usual, lateness)/8
-	case len(d) < maxDelays:
-		d[kind] = took
-	}
+	w.took[w.next%len(w.took)] = max(took, 1)
+	w.next++
 	return took-usual > lateness
 }
 
@@ -68,7 +89,7 @@ func (s *session) tune(ctx context.Context) error {
 		short := "ATAT2"
 		if !s.adaptive {
 			const unit = 4096 * time.Microsecond
-			wait := 2*s.delays["01"] + 20*time.Millisecond
+			wait := 2*s.delays.usual(polls) + 20*time.Millisecond
 			short = fmt.Sprintf("ATST%02X", min(max(wait/unit, 8), 0xFF))
 		}
 		taken, err := s.set(ctx, short)

@@ -47,17 +47,7 @@ func TestTraits(t *testing.T) {
 }
 
 // names counts the values by signal.
-func (r *rig) names() map[string]int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	n := map[string]int{}
-	for _, x := range r.delivered {
-		for _, f := range x.Fields {
-			n[f.Name]++
-		}
-	}
-	return n
-}
+func (r *rig) names() map[string]int { return r.since(r.start) }
 
 // What a workshop reads comes as events: codes of each kind, the freeze frame of the
 // stored one, the lamp, and who the vehicle is; on CAN and on a K-line.

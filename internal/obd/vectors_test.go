@@ -89,16 +89,36 @@ func TestTroubleCodes(t *testing.T) {
 func TestCodeBook(t *testing.T) {
 	var b codeBook
 	p := place{Stored, "7E8"}
-	if c := b.learn(p, []string{"P0301"}); len(c) != 1 || !c[0].firstRead || c[0].gone {
-		t.Errorf("first: %+v", c)
-	}
-	if c := b.learn(p, []string{"P0301"}); len(c) != 0 {
-		t.Errorf("again: %+v", c)
-	}
-	if c := b.learn(p, []string{"P0420", "P0301"}); len(c) != 1 || c[0].code != "P0420" || c[0].firstRead {
-		t.Errorf("another: %+v", c)
-	}
-	if c := b.learn(p, []string{}); len(c) != 2 || !c[0].gone {
-		t.Errorf("cleared: %+v", c)
+	for _, step := range []struct {
+		codes  string
+		want   string // + appeared, ? appeared with the first reading, - gone
+		unsure bool
+	}{
+		{"P0301", "?P0301", false},
+		{"P0301", "", false},
+		{"P0420 P0301", "+P0420", false},
+		{"P0301", "", true},        // lost on its way,
+		{"P0301 P0420", "", false}, // as it shows
+		{"P0420", "", true},        // this time
+		{"P0420", "-P0301", false}, // it is gone
+		{"P0301 P0420", "+P0301", false},
+		{"", "", true},
+		{"", "-P0301 -P0420", false},
+	} {
+		changes, unsure := b.learn(p, strings.Fields(step.codes))
+		var got []string
+		for _, c := range changes {
+			switch {
+			case c.gone:
+				got = append(got, "-"+c.code)
+			case c.firstRead:
+				got = append(got, "?"+c.code)
+			default:
+				got = append(got, "+"+c.code)
+			}
+		}
+		if strings.Join(got, " ") != step.want || unsure != step.unsure {
+			t.Errorf("%q: %v, unsure %v; want %q, %v", step.codes, got, unsure, step.want, step.unsure)
+		}
 	}
 }

@@ -80,6 +80,9 @@ func (d *reading) planCodes() {
 		d.codes[kind] = d.plan.alone(t)
 	}
 	d.planIdentity(now)
+	if d.owed {
+		d.planFreezeFrame()
+	}
 }
 
 // alone plans a request of its own to all ECUs.
@@ -110,7 +113,7 @@ func (d *reading) lampChanged(items []item) {
 	d.lamp = now
 	if before.known {
 		for _, t := range d.codes {
-			t.due = d.Uptime()
+			t.soon(d.Uptime())
 		}
 	}
 	if d.told.known && d.told.on == now.on {
@@ -126,9 +129,14 @@ func (d *reading) lampChanged(items []item) {
 
 // takeCodes tells what appeared and what went.
 func (d *reading) takeCodes(a Answer, mode byte, kind Kind) bool {
+	if damaged(a) {
+		return false
+	}
 	found := codesOf(a, mode, busOf(d.s.protocol).isCAN())
 	for ecu, codes := range found {
-		for _, c := range d.reader.codes.learn(place{kind, ecu}, codes) {
+		changes, unsure := d.reader.codes.learn(place{kind, ecu}, codes)
+		d.codes[kind].again = d.codes[kind].again || unsure
+		for _, c := range changes {
 			data := CodeData{Code: c.code, Kind: kind, ECU: ecu, FirstRead: c.firstRead}
 			if c.gone {
 				d.event("dtc_cleared", telemetry.Info, data)
@@ -161,24 +169,30 @@ func (d *reading) planFreezeFrame() {
 		return
 	}
 	f := &freezeFrame{FreezeFrameData: FreezeFrameData{ECU: d.s.speaker, Values: map[string]telemetry.Value{}}}
-	d.frame = f
+	d.frame, d.owed = f, true
 	d.planFrozen(f, 0x02, func(data []byte) {
 		if len(data) == 2 && (data[0] != 0 || data[1] != 0) {
 			f.Code = troubleCode(data[0], data[1])
 		}
 	})
-	for base := 0; base <= 0x40; base += 0x20 {
-		d.planFrozen(f, byte(base), func(data []byte) {
-			if len(data) != 4 {
-				return
+	d.planFrozenMap(f, 0)
+}
+
+// planFrozenMap plans the reading of which parameters the frame holds, and of those.
+func (d *reading) planFrozenMap(f *freezeFrame, base byte) {
+	d.planFrozen(f, base, func(data []byte) {
+		if len(data) != 4 {
+			return
+		}
+		for _, pid := range members(base, uint32(data[0])<<24|uint32(data[1])<<16|uint32(data[2])<<8|uint32(data[3])) {
+			switch p := parameters[pid]; {
+			case pid == base+0x20 && pid > base:
+				d.planFrozenMap(f, pid)
+			case p != nil && pid != lampPID:
+				d.planFrozen(f, pid, func(data []byte) { _ = measure(&f.r, item{pid, data}, nil) })
 			}
-			for _, pid := range members(byte(base), uint32(data[0])<<24|uint32(data[1])<<16|uint32(data[2])<<8|uint32(data[3])) {
-				if p := parameters[pid]; p != nil && pid != 0x01 {
-					d.planFrozen(f, pid, func(data []byte) { _ = measure(&f.r, item{pid, data}, nil) })
-				}
-			}
-		})
-	}
+		}
+	})
 }
 
 // planFrozen plans the reading of one parameter of the frame.
@@ -205,7 +219,7 @@ func (d *reading) planFrozen(f *freezeFrame, pid byte, use func(data []byte)) {
 
 // frozen tells a frame whose every parameter was read or refused.
 func (d *reading) frozen(f *freezeFrame) {
-	d.frame = nil
+	d.frame, d.owed = nil, false
 	for _, field := range f.r.Fields {
 		f.Values[field.Name] = field.Value
 	}
@@ -239,6 +253,9 @@ func (d *reading) planIdentity(now time.Duration) {
 			if pending > 0 || id.equal(identity{}) || d.reader.identity != nil && d.reader.identity.equal(id) {
 				return
 			}
+			if before := d.reader.identity; before != nil && before.VIN != "" && id.VIN != "" && before.VIN != id.VIN {
+				d.reader.codes, d.told = codeBook{}, lamp{} // those of another car
+			}
 			d.reader.identity = &id
 			d.event("vehicle_identity", telemetry.Info, id)
 		}
@@ -260,6 +277,7 @@ func (d *reading) ownTask(own *OwnSignal, rate float64) *task {
 			d.Counters.refused()
 			return true
 		}
+		t.readings++
 		d.Counters.values(1)
 		d.Health.Clear("obd", "Values come from the car")
 		d.deliver(r)
@@ -273,7 +291,7 @@ func (d *reading) ownTask(own *OwnSignal, rate float64) *task {
 func (r *reader) findOwn(ctx context.Context, s *session, silence error) error {
 	for i := range r.Own {
 		own := &r.Own[i]
-		digit, can := map[int]byte{3: '6', 8: '7'}[len(own.to.header)]
+		digit, can := map[Bus]byte{CAN11: '6', CAN29: '7'}[own.bus]
 		if !can {
 			continue
 		}
