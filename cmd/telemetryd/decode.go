@@ -50,7 +50,7 @@ func (c *recording) decode(s streams, decode decoder) error {
 	buffered := bufio.NewReader(in)
 	in = buffered
 	if first, _ := buffered.Peek(64); record.IsRecording(first) { // what is shorter is none
-		in = record.Received(buffered)
+		in = record.Received(buffered, func(bad error) { fmt.Fprintf(s.err, "telemetryd: left out: %s: %v\n", c.File, bad) })
 	}
 	err := decode(in, func(r telemetry.Reading) error {
 		line = append(r.AppendSample(line[:0], r.FixTime), '\n')

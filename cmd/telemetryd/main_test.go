@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"os"
 	"os/exec"
 	"strconv"
 	"testing"
@@ -12,6 +13,10 @@ import (
 // The tests of this package run telemetryd as whole processes: the test binary under
 // another name, with the race detector in it.
 func TestMain(m *testing.M) {
+	// Daemons of these tests run side by side.
+	if err := os.Setenv("TELEMETRYD_HTTP", "off"); err != nil {
+		panic(err)
+	}
 	testscript.Main(m, map[string]func(){"telemetryd": main})
 }
 

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -88,7 +89,10 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 	defer stopRecording()
 	defer stopPublishing()
 	var reading, writing, sending sync.WaitGroup
-	rates := new(obd.Rates)
+	rates, counters := new(obd.Rates), new(obd.Counters)
+	sending.Go(func() {
+		status.Serve(publishing, o.http, health, log, obd.Metrics(counters, rates))
+	})
 	sending.Go(func() {
 		publish.Run(publishing, publish.Config{
 			Brokers: o.brokers, ClientID: o.clientID, Credentials: o.credentials, TopicPrefix: o.topicPrefix,
@@ -102,8 +106,8 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 			tap, end := o.tap("obd", log)
 			defer end()
 			obd.Run(sources, obd.Config{
-				Address: o.obd.address, Find: func() []port.Address { return findAdapters(sources, o.obdProbe) }, Candidates: port.FindUnknown, Stable: port.StableName, Tap: tap,
-				Wanted: o.rates, Own: o.own, MaxRequests: o.maxRequests, Rates: rates,
+				Address: o.obd.address, Find: func() []port.Address { return o.findAdapters(sources) }, Candidates: o.unknownPorts, Stable: port.StableName, Tap: tap,
+				Wanted: o.rates, Own: o.own, MaxRequests: o.maxRequests, Rates: rates, Counters: counters,
 				Uptime: uptime, Deliver: rec.Deliver, Event: rec.Event, Health: health, Log: log,
 			})
 		})
@@ -142,16 +146,24 @@ func (o options) tap(kind string, log *slog.Logger) (tap port.Tap, end func()) {
 
 // findAdapters lists the ports that are known to be adapters and, if the user allows
 // it, those of which nothing is known and nothing is heard.
-func findAdapters(ctx context.Context, probe bool) []port.Address {
+func (o options) findAdapters(ctx context.Context) []port.Address {
 	found := port.FindAdapters()
-	if probe {
-		for _, a := range port.FindUnknown() {
+	if o.obdProbe {
+		for _, a := range o.unknownPorts() {
 			if port.Silent(ctx, a, uptime) {
 				found = append(found, a)
 			}
 		}
 	}
 	return found
+}
+
+// unknownPorts lists the ports of which nothing is known. The receiver's is not among
+// them.
+func (o options) unknownPorts() []port.Address {
+	return slices.DeleteFunc(port.FindUnknown(), func(a port.Address) bool {
+		return o.gps.address != nil && a.SameDevice(*o.gps.address)
+	})
 }
 
 // awaitUpTo waits for a group, but not longer than limit: a device that hangs must

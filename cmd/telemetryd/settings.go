@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -38,6 +39,7 @@ type settings struct {
 	OBDProbe      string            `name:"obd-probe" placeholder:"YES" help:"yes: --obd auto may also write to serial ports that are not known to be an adapter, after it heard nothing from them. Default no."`
 	Record        string            `placeholder:"DIR" help:"Keep raw recordings of both ports there, for bug reports. Default: none."`
 	RecordSize    string            `placeholder:"SIZE" help:"Bound of the recordings. Default 64MB."`
+	HTTP          string            `name:"http" placeholder:"ADDRESS" help:"Where metrics (/metrics) and health (/healthz) can be read: an address of this machine, or off. Default 127.0.0.1:9580."`
 	BatchInterval string            `placeholder:"DURATION" help:"A batch is closed after this long, or at 64 KiB. Default 5s."`
 	TopicPrefix   string            `placeholder:"PREFIX" help:"First segment of the topics. Default vehicles."`
 	StateDir      string            `placeholder:"DIR" help:"Buffer and identity. Default $$STATE_DIRECTORY, else ~/.local/state/telemetryd."`
@@ -65,6 +67,7 @@ type options struct {
 	obdProbe      bool
 	record        string // directory; empty for none
 	recordSize    int64
+	http          string // address; empty for off
 	batchInterval time.Duration
 	topicPrefix   string
 	stateDir      string
@@ -181,6 +184,9 @@ func (s *settings) judge() (options, error) {
 	if o.gps, err = parseSource(s.GPS, "serial", "tcp", "file"); err != nil {
 		failed("gps", err)
 	}
+	if o.obd.address != nil && o.gps.address != nil && o.obd.address.SameDevice(*o.gps.address) {
+		failed("gps", fmt.Errorf("%s is the port of the OBD adapter, too; each needs one of its own", o.gps.address))
+	}
 	for _, own := range s.own {
 		signal, err := define(own)
 		if err != nil {
@@ -202,8 +208,11 @@ func (s *settings) judge() (options, error) {
 	if o.recordSize, err = parseSize(cmp.Or(s.RecordSize, "64MB")); err != nil || o.recordSize < 1<<20 {
 		wrong("record-size", s.RecordSize, "a size from 1MiB on, as 64MB")
 	}
-	if o.maxRequests, err = strconv.ParseFloat(cmp.Or(s.MaxRequests, "20"), 64); err != nil || !(o.maxRequests >= 0 && o.maxRequests <= 10000) {
-		wrong("obd-max-requests", s.MaxRequests, "a number from 0 to 10000; 0 means no ceiling")
+	if o.http, err = parseHTTP(cmp.Or(s.HTTP, "127.0.0.1:9580")); err != nil {
+		failed("http", err)
+	}
+	if o.maxRequests, err = strconv.ParseFloat(cmp.Or(s.MaxRequests, "20"), 64); err != nil || !(o.maxRequests == 0 || o.maxRequests >= 0.01 && o.maxRequests <= 10000) {
+		wrong("obd-max-requests", s.MaxRequests, "a number from 0.01 to 10000, or 0 for no ceiling")
 	}
 	if o.batchInterval, err = time.ParseDuration(cmp.Or(s.BatchInterval, "5s")); err != nil || o.batchInterval < 100*time.Millisecond || o.batchInterval > time.Hour {
 		wrong("batch-interval", s.BatchInterval, "a duration from 100ms to 1h, as 5s")
@@ -250,6 +259,23 @@ func parseSource(s string, schemes ...string) (source, error) {
 	return source{address: &a}, nil
 }
 
+// parseHTTP reads where to listen; empty for off. Whoever reaches the address may read:
+// it has to be of this machine alone.
+func parseHTTP(text string) (string, error) {
+	if text == "off" {
+		return "", nil
+	}
+	host, number, err := net.SplitHostPort(text)
+	if err == nil {
+		_, err = strconv.ParseUint(number, 10, 16)
+	}
+	ip := net.ParseIP(host)
+	if err != nil || host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return "", fmt.Errorf("%q; allowed: 127.0.0.1:port, [::1]:port, localhost:port or off; other addresses would need a password, which is not there yet", text)
+	}
+	return text, nil
+}
+
 // define makes a signal of the user's own from its texts.
 func define(own ownText) (obd.OwnSignal, error) {
 	d := obd.Definition{Name: own.name, Rate: 1}
@@ -269,7 +295,7 @@ func define(own ownText) (obd.OwnSignal, error) {
 	d.Min, d.Max = span[0], span[1]
 	if texts := own.fields["rate"]; len(texts) > 0 {
 		if d.Rate, err = parseRate(texts[0]); err != nil || len(texts) > 1 {
-			return obd.OwnSignal{}, fmt.Errorf("rate: %v; allowed: above 0 to 1000 hertz, or max", texts)
+			return obd.OwnSignal{}, fmt.Errorf("rate: %v; allowed: 0.0001 to 1000 hertz, or max", texts)
 		}
 	}
 	return obd.Define(d)
@@ -293,8 +319,8 @@ func parseRate(text string) (float64, error) {
 		return math.Inf(1), nil
 	}
 	rate, err := strconv.ParseFloat(text, 64)
-	if err != nil || !(rate >= 0 && rate <= 1000) {
-		return 0, fmt.Errorf("%q; allowed: a rate from 0 to 1000 hertz, or max", text)
+	if err != nil || !(rate == 0 || rate >= 0.0001 && rate <= 1000) {
+		return 0, fmt.Errorf("%q; allowed: a rate from 0.0001 to 1000 hertz, 0 for never, or max", text)
 	}
 	return rate, nil
 }

@@ -78,8 +78,8 @@ func Define(d Definition) (OwnSignal, error) {
 	if !(d.Min < d.Max) || math.IsInf(d.Min, 0) || math.IsInf(d.Max, 0) {
 		return own, fmt.Errorf("range from %v to %v; allowed: two numbers, the smaller first: what is outside is refused", d.Min, d.Max)
 	}
-	if !(d.Rate > 0) || d.Rate > 1000 && !math.IsInf(d.Rate, 1) {
-		return own, fmt.Errorf("rate %v; allowed: above 0 to 1000 hertz, or max", d.Rate)
+	if !(d.Rate >= 0.0001) || d.Rate > 1000 && !math.IsInf(d.Rate, 1) {
+		return own, fmt.Errorf("rate %v; allowed: 0.0001 to 1000 hertz, or max", d.Rate)
 	}
 	return own, own.compile(d.Formula)
 }

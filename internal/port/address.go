@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,6 +29,26 @@ func (a Address) String() string {
 	default:
 		return a.Scheme + "://" + a.Path
 	}
+}
+
+// SameDevice reports whether both addresses are the same serial port, by whatever
+// name, or the same host and port.
+func (a Address) SameDevice(b Address) bool {
+	if a.Scheme != b.Scheme {
+		return false
+	}
+	if a.Scheme == "tcp" {
+		return a.Host == b.Host
+	}
+	return realPath(a.Path) == realPath(b.Path)
+}
+
+// realPath is the path behind links.
+func realPath(path string) string {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		return real
+	}
+	return filepath.Clean(path)
 }
 
 // Parse reads an address of one of the allowed schemes. Its errors name what is

@@ -22,6 +22,9 @@ type Entry struct {
 // at most.
 const longestLine = 1 << 20
 
+// errLine is a line that is no entry; the next may be one.
+var errLine = errors.New("line")
+
 // Parse yields the entries of a recording; several may follow each other. A line that
 // is none yields an error that names it, and the next lines follow; the last line may
 // be cut off, as by a power cut, and is left out then. An error of r ends it.
@@ -44,7 +47,7 @@ func Parse(r io.Reader) iter.Seq2[Entry, error] {
 				return
 			}
 			if err != nil {
-				err = fmt.Errorf("line %d: %w", number, err)
+				err = fmt.Errorf("%w %d: %w", errLine, number, err)
 			}
 			if !yield(e, err) {
 				return
@@ -90,29 +93,32 @@ func parseLine(line string) (Entry, error) {
 	return Entry{time.Duration(seconds * float64(time.Second)), mark[0], []byte(data)}, nil
 }
 
-// Received is the stream of bytes that a device sent in a recording.
-func Received(r io.Reader) io.Reader {
+// Received is the stream of bytes that a device sent in a recording. bad is told of
+// lines that are none.
+func Received(r io.Reader, bad func(error)) io.Reader {
 	next, stop := iter.Pull2(Parse(r))
-	return &received{next: next, stop: stop}
+	return &received{next: next, stop: stop, bad: bad}
 }
 
 type received struct {
 	next func() (Entry, error, bool)
 	stop func()
+	bad  func(error)
 	rest []byte
 }
 
 func (r *received) Read(b []byte) (int, error) {
 	for len(r.rest) == 0 {
 		e, err, ok := r.next()
-		if !ok {
+		switch {
+		case !ok:
 			r.stop()
 			return 0, io.EOF
-		}
-		if err != nil {
+		case errors.Is(err, errLine):
+			r.bad(err)
+		case err != nil:
 			return 0, err
-		}
-		if e.Mark == '<' {
+		case e.Mark == '<':
 			r.rest = e.Data
 		}
 	}

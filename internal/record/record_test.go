@@ -47,7 +47,7 @@ func TestRoundTrip(t *testing.T) {
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("%q, want %q", got, want)
 	}
-	stream, err := io.ReadAll(Received(bytes.NewReader(b)))
+	stream, err := io.ReadAll(Received(bytes.NewReader(b), func(bad error) { t.Error(bad) }))
 	if err != nil || string(stream) != "\r\xfc\x00ELM327 \"v1.5\"\r\r>" {
 		t.Errorf("received %q, %v", stream, err)
 	}
@@ -111,6 +111,10 @@ func TestBrokenRecording(t *testing.T) {
 			continue
 		}
 		good = append(good, string(e.Data))
+	}
+	told := 0
+	if stream, err := io.ReadAll(Received(strings.NewReader(text), func(error) { told++ })); string(stream) != "ae" || err != nil || told != 4 {
+		t.Errorf("received %q, %v, told %d lines", stream, err, told)
 	}
 	if fmt.Sprint(good) != "[a e]" || fmt.Sprint(bad) != "[line 3 line 4 line 5 line 6]" {
 		t.Errorf("good %q, bad %q", good, bad)
