@@ -54,6 +54,9 @@ func (e *ecu) legacyAddress() byte { return [...]byte{0x10, 0x18, 0x1A, 0x28, 0x
 func (p protocol) header(e *ecu, length int) []byte {
 	switch p.bus {
 	case can11:
+		if e.far {
+			return []byte{0x07, 0xBB}
+		}
 		return []byte{0x07, 0xE8 + e.number}
 	case can29:
 		return []byte{0x18, 0xDA, 0xF1, e.legacyAddress()}
@@ -145,6 +148,9 @@ func (p protocol) addressed(e *ecu, header *[4]byte) bool {
 	switch p.bus {
 	case can11:
 		id := int(target&0x07)<<8 | int(source)
+		if e.far {
+			return id == farHeader
+		}
 		return id == 0x7DF && e.number != batteryECU || id == 0x7E0+int(e.number)
 	case can29:
 		return source == 0xF1 && (kind == 0xDB && target == 0x33 && e.number != batteryECU || kind == 0xDA && target == e.legacyAddress())

@@ -44,6 +44,7 @@ type ecu struct {
 	number byte
 	filler byte // in unused bytes of its CAN frames
 	pids   []byte
+	far    bool // on an id of its own, which needs flow control that is set by hand
 }
 
 // message is one answer of an ECU, before it is cut into frames.
@@ -69,7 +70,7 @@ func newCar(d *drive, clock driveClock, c OBDConfig) *car {
 		k.ecus = append(k.ecus, ecu{number: 1, filler: 0xAA, pids: []byte{0x01, 0x0D}})
 	}
 	if k.protocol.can() {
-		k.ecus = append(k.ecus, ecu{number: batteryECU, filler: 0xAA})
+		k.ecus = append(k.ecus, ecu{number: batteryECU, filler: 0xAA, far: c.FarBattery})
 	}
 	return k
 }
@@ -317,6 +318,9 @@ func (c *car) refuses(pids []byte) bool {
 // batteryECU is the number of the battery's ECU in electric cars: 7E4 asks, 7EC
 // answers. It hears nothing but what is addressed to it.
 const batteryECU = 4
+
+// farHeader asks it where it is far.
+const farHeader = 0x79B
 
 // battery is mode 22, parameter 0105: forty bytes, the state of charge times two is
 // the 32nd. This one's follows the fuel.

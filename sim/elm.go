@@ -44,6 +44,9 @@ type settings struct {
 	echo, linefeeds, spaces, headers, responses bool
 	formatting                                  bool // ATCAF
 	flowControl                                 bool // ATCFC
+	flowMode                                    byte // ATFCSM
+	flowHeader                                  uint32
+	flowData                                    bool // ATFCSD was given
 	showLength                                  bool // ATD1, the DLC of CAN frames
 	adaptive                                    byte // ATAT
 	timeout                                     time.Duration

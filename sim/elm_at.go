@@ -69,6 +69,10 @@ var atCommands = []atCommand{
 	{"CF", digits(3, 8), ok(func(a *adapter, arg string) { a.settings.filter = parseID(arg) })},
 	{"CM", digits(3, 8), ok(func(a *adapter, arg string) { a.settings.mask = parseID(arg) })},
 
+	{"FCSM", digits(1), (*adapter).setFlowMode},
+	{"FCSH", digits(3, 8), ok(func(a *adapter, arg string) { a.settings.flowHeader = parseID(arg) })},
+	{"FCSD", digits(2, 4, 6, 8, 10), ok(func(a *adapter, _ string) { a.settings.flowData = true })},
+
 	{"MA", bare, (*adapter).monitor},
 	{"MR", digits(2), func(a *adapter, ctx context.Context, _ string) { a.monitor(ctx, "") }},
 	{"MT", digits(2), func(a *adapter, ctx context.Context, _ string) { a.monitor(ctx, "") }},
@@ -78,8 +82,8 @@ var atCommands = []atCommand{
 	// Accepted, without an effect that a client of this vehicle could see.
 	{"AL", bare, accept}, {"NL", bare, accept}, {"BI", bare, accept}, {"SS", bare, accept}, {"JE", bare, accept},
 	{"JS", bare, accept}, {"FE", bare, accept}, {"JHF", onOff, accept}, {"JTM", onOff, accept}, {"CSM", onOff, accept},
-	{"CEA", digits(0, 2), accept}, {"CV", digits(4), accept}, {"FCSM", digits(1), accept}, {"FCSH", digits(3, 8), accept},
-	{"FCSD", digits(2, 4, 6, 8, 10), accept}, {"IB", digits(2), accept}, {"IIA", digits(2), accept}, {"IFR", onOff, accept},
+	{"CEA", digits(0, 2), accept}, {"CV", digits(4), accept},
+	{"IB", digits(2), accept}, {"IIA", digits(2), accept}, {"IFR", onOff, accept},
 	{"PB", digits(4), accept}, {"RA", digits(2), accept}, {"SR", digits(2), accept}, {"TA", digits(2), accept},
 	{"WM", digits(2, 4, 6, 8, 10, 12), accept}, {"BRT", digits(2), accept},
 }
@@ -110,6 +114,8 @@ func (a *adapter) lacks(name string) bool {
 		return a.traits.NoFilter
 	case "AT":
 		return a.traits.NoAdaptive
+	case "SH":
+		return a.traits.NoSetHeader
 	}
 	return false
 }
@@ -194,6 +200,17 @@ func (a *adapter) setAdaptive(ctx context.Context, arg string) {
 		return
 	}
 	a.settings.adaptive = arg[0] - '0'
+	a.answer(ctx, "OK")
+}
+
+// setFlowMode is ATFCSM: mode 1 takes header and data as set before, and is refused
+// without them.
+func (a *adapter) setFlowMode(ctx context.Context, arg string) {
+	if arg > "2" || arg == "1" && (a.settings.flowHeader == 0 || !a.settings.flowData) {
+		a.answer(ctx, "?")
+		return
+	}
+	a.settings.flowMode = arg[0] - '0'
 	a.answer(ctx, "OK")
 }
 

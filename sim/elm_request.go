@@ -14,6 +14,7 @@ type reception struct {
 	ecu    *ecu
 	frame  frame
 	served []served
+	after  time.Duration // that its ECU takes for it
 }
 
 // request puts a request on the bus and prints what comes back (section "Talking
@@ -41,6 +42,9 @@ func (a *adapter) request(ctx context.Context, command string) {
 	}
 	sent := time.Now()
 	a.bus.request(sent)
+	if a.traits.OnRequest != nil {
+		a.traits.OnRequest(sent, digits)
+	}
 	if !a.settings.responses {
 		return
 	}
@@ -54,6 +58,12 @@ func (a *adapter) request(ctx context.Context, command string) {
 	for _, r := range answer {
 		if !a.accepts(r.frame) {
 			continue
+		}
+		if r.after > 0 {
+			a.pause(ctx, min(r.after, a.patience()))
+			if r.after > a.patience() {
+				return // it comes when nobody listens any more
+			}
 		}
 		if frames++; frames == 1 {
 			a.learn(time.Since(sent))
@@ -187,7 +197,7 @@ func (a *adapter) receptions(e *ecu, data []byte, now time.Time) []reception {
 	var all []reception
 	for _, m := range a.car.answer(e, data, now) {
 		frames := a.car.protocol.frames(e, m.data)
-		if len(frames) > 1 && !a.settings.flowControl {
+		if len(frames) > 1 && !a.flows(e) {
 			frames, m.served = frames[:1], nil // the ECU waits in vain to go on
 		}
 		for _, f := range frames {
@@ -195,7 +205,21 @@ func (a *adapter) receptions(e *ecu, data []byte, now time.Time) []reception {
 		}
 		all[len(all)-1].served = m.served
 	}
+	if slow := a.traits.SlowBattery; slow > 0 && e.number == batteryECU && len(all) > 0 {
+		all[0].after = slow
+		working := a.car.protocol.frames(e, []byte{0x7F, data[0], 0x78})
+		all = append([]reception{{ecu: e, frame: working[0]}}, all...)
+	}
 	return all
+}
+
+// flows reports whether the adapter answers an ECU's first frame, so that it goes on.
+func (a *adapter) flows(e *ecu) bool {
+	s := &a.settings
+	if e.far {
+		return s.flowControl && s.flowMode == 1 && s.flowHeader == farHeader
+	}
+	return s.flowControl
 }
 
 // accepts applies the receive filter (ATCRA, ATCF, ATCM).
@@ -221,7 +245,7 @@ func (a *adapter) format(f frame) string {
 	p := a.car.protocol
 	var s strings.Builder
 	switch {
-	case a.settings.headers:
+	case a.settings.headers && !a.traits.NoHeaders:
 		s.WriteString(a.formatHeader(f))
 		s.WriteString(a.hex(f.data))
 		if !p.can() {

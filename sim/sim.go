@@ -69,6 +69,17 @@ type OBDConfig struct {
 	// NoCountDigit, NoFilter and NoAdaptive are what some clones do not know: they
 	// answer "?" to a request with a count digit, to ATCRA and its like, to ATAT.
 	NoCountDigit, NoFilter, NoAdaptive bool
+	// NoHeaders takes ATH1 and prints no headers; NoSetHeader answers "?" to ATSH.
+	NoHeaders, NoSetHeader bool
+	// SlowBattery lets the battery's ECU ask for time (7F 22 78) and take this long for
+	// its answer; an adapter whose own wait is shorter gives its prompt before.
+	SlowBattery time.Duration
+	// FarBattery puts the battery's ECU on 79B, outside ISO 15765-4: it answers as 7BB,
+	// and sends more than a first frame only when ATFCSM1, ATFCSH and ATFCSD say how.
+	FarBattery bool
+	// OnRequest is called with each request that goes over the bus and when; nil for
+	// none. It must return soon.
+	OnRequest func(t time.Time, request string)
 }
 
 // GPSConfig describes the receiver.

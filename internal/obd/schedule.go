@@ -153,15 +153,17 @@ func (s *schedule) next(now time.Duration) (tasks []*task, at time.Duration) {
 			return part, when
 		}
 	}
-	switch {
-	case lead == nil && own == nil:
+	if lead == nil && own == nil {
 		return nil, 0
-	case lead == nil || own != nil && own.due <= max(now, min(when, lead.due)):
-		return []*task{own}, max(own.due, now)
 	}
-	at = when
-	if !lead.max {
-		at = max(when, lead.due)
+	if lead != nil {
+		at = when
+		if !lead.max {
+			at = max(when, lead.due)
+		}
+	}
+	if lead == nil || own != nil && own.due <= at {
+		return []*task{own}, max(own.due, now)
 	}
 	tasks = []*task{lead}
 	if s.sets == nil || !lead.rides() {

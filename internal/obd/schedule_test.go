@@ -151,6 +151,23 @@ func TestMax(t *testing.T) {
 	}
 }
 
+// What the adapter measures itself has its rate, whatever goes over the bus.
+func TestAdaptersOwn(t *testing.T) {
+	for _, rates := range [][]float64{{0.1}, {5, 5, 1}, {math.Inf(1)}} {
+		s := plan(rates, true, 20)
+		s.add(newTask("", 5, 0, "battery_voltage_v"))
+		n := 0
+		s.run(100*time.Second, time.Millisecond, allAnswer, func(tasks []*task, _ time.Duration) {
+			if !tasks[0].onBus() {
+				n++
+			}
+		})
+		if n < 490 || n > 501 {
+			t.Errorf("beside %v: %d times, want 500", rates, n)
+		}
+	}
+}
+
 // What is read once leaves the plan; what the car never gives is asked seldom.
 func TestOnceAndRefused(t *testing.T) {
 	s := plan([]float64{5, 5}, true, 0)

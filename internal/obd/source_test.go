@@ -61,6 +61,12 @@ func drive(t *testing.T, o sim.OBDConfig, rates map[string]float64, ceiling floa
 // driveFaster is drive with so many seconds of driving a second.
 func driveFaster(t *testing.T, speedup float64, o sim.OBDConfig, rates map[string]float64, ceiling float64, own ...OwnSignal) *rig {
 	t.Helper()
+	return driveFrom(t, speedup, o, nil, 0, rates, ceiling, own...)
+}
+
+// driveFrom is driveFaster with faults that act from the start on for d.
+func driveFrom(t *testing.T, speedup float64, o sim.OBDConfig, faults []string, d time.Duration, rates map[string]float64, ceiling float64, own ...OwnSignal) *rig {
+	t.Helper()
 	r := &rig{t: t, counters: new(Counters), rates: new(Rates), start: time.Now()}
 	v, err := sim.Start(t.Context(), sim.Config{Seed: 1, Speedup: speedup, OBD: o, OnTruth: func(x sim.Truth) {
 		r.mu.Lock()
@@ -71,6 +77,9 @@ func driveFaster(t *testing.T, speedup float64, o sim.OBDConfig, rates map[strin
 		t.Fatal(err)
 	}
 	r.vehicle = v
+	for _, name := range faults {
+		r.injectFor(name, d)
+	}
 	a, err := port.Parse(v.OBDAddress(), "serial", "tcp")
 	if err != nil {
 		t.Fatal(err)

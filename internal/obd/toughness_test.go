@@ -145,7 +145,7 @@ func (r *rig) check() {
 	defer r.mu.Unlock()
 	byName := map[string][]sim.Truth{}
 	for _, s := range r.served {
-		if s.ECU == "" || s.ECU == "7E8" || s.ECU == "10" || s.ECU == "18DAF110" || s.ECU == "7EC" {
+		if slices.Contains([]string{"", "7E8", "10", "18DAF110", "7EC", "7BB", "18DAF1E4"}, s.ECU) {
 			for name := range s.Values {
 				byName[name] = append(byName[name], s)
 			}

@@ -12,38 +12,82 @@ import (
 
 // Cars and clones that lack something: values flow all the same, each true.
 func TestTraits(t *testing.T) {
-	own, err := Define(Definition{Name: "battery_soc_pct", Unit: "%", Request: "220105", Header: "7E4", Formula: "AF/2", Max: 100, Rate: 2})
-	if err != nil {
-		t.Fatal(err)
+	define := func(header, filter string) []OwnSignal {
+		own, err := Define(Definition{Name: "battery_soc_pct", Unit: "%", Request: "220105", Header: header, Filter: filter, Formula: "AF/2", Max: 100, Rate: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return []OwnSignal{own}
 	}
+	near, far := define("7E4", ""), define("79B", "7BB")
 	for _, test := range []struct {
 		name string
 		obd  sim.OBDConfig
+		own  []OwnSignal
 		also func(r *rig) bool
 	}{
-		{"MaxPIDs 3", sim.OBDConfig{Listen: "pty", ECUs: 2, MaxPIDs: 3}, nil},
-		{"MaxPIDs 1", sim.OBDConfig{Listen: "pty", MaxPIDs: 1}, nil},
-		{"refuses sets with 0C", sim.OBDConfig{Listen: "pty", Refuses: []byte{0x0C}}, nil},
-		{"denies 5E", sim.OBDConfig{Listen: "pty", Denies: []byte{0x5E}}, func(r *rig) bool { return slices.Contains(r.conditions(), "pid_refused") }},
-		{"no count digit", sim.OBDConfig{Listen: "pty", NoCountDigit: true, ECUs: 2}, nil},
-		{"no count digit, not adaptive", sim.OBDConfig{Listen: "tcp://127.0.0.1:0", NoCountDigit: true, NoAdaptive: true}, nil},
-		{"no filter", sim.OBDConfig{Listen: "pty", NoFilter: true}, nil},
-		{"29 bits", sim.OBDConfig{Listen: "pty", Protocol: '7', ECUs: 2}, nil},
+		{"MaxPIDs 3", sim.OBDConfig{Listen: "pty", ECUs: 2, MaxPIDs: 3}, near, nil},
+		{"MaxPIDs 1", sim.OBDConfig{Listen: "pty", MaxPIDs: 1}, near, func(r *rig) bool { return r.rate(time.Second) > 40 }},
+		{"refuses sets with 0C", sim.OBDConfig{Listen: "pty", Refuses: []byte{0x0C}}, near, nil},
+		{"denies 5E", sim.OBDConfig{Listen: "pty", Denies: []byte{0x5E}}, near, func(r *rig) bool { return slices.Contains(r.conditions(), "pid_refused") }},
+		{"no count digit", sim.OBDConfig{Listen: "pty", NoCountDigit: true, ECUs: 2}, near, nil},
+		{"no count digit, not adaptive", sim.OBDConfig{Listen: "tcp://127.0.0.1:0", NoCountDigit: true, NoAdaptive: true}, near, nil},
+		{"no filter", sim.OBDConfig{Listen: "pty", NoFilter: true}, near, nil},
+		{"no ATSH", sim.OBDConfig{Listen: "pty", NoSetHeader: true}, nil, nil},
+		{"no ATSH, own signal", sim.OBDConfig{Listen: "pty", NoSetHeader: true}, nil, nil},
+		{"no headers", sim.OBDConfig{Listen: "pty", NoHeaders: true}, nil, nil},
+		{"29 bits", sim.OBDConfig{Listen: "pty", Protocol: '7', ECUs: 2}, define("18DAE4F1", ""), nil},
+		{"battery asks for time", sim.OBDConfig{Listen: "pty", ECUs: 2, SlowBattery: 400 * time.Millisecond}, near, nil},
+		{"battery of its own id", sim.OBDConfig{Listen: "pty", ECUs: 2, FarBattery: true}, far, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			signals := []OwnSignal{own}
-			if test.obd.Protocol == '7' {
-				signals = nil
+			signals := test.own
+			if strings.HasSuffix(test.name, "own signal") {
+				signals = near // which cannot be read: all others can
 			}
 			r := drive(t, test.obd, nil, 0, signals...)
 			r.await("values", 30*time.Second, func() bool {
 				names := r.names()
-				return len(names) >= 25 && (signals == nil || names["battery_soc_pct"] > 1) && names["engine_speed_rpm"] > 5 && (test.also == nil || test.also(r))
+				return len(names) >= 25 && (test.own == nil || names["battery_soc_pct"] > 1) && names["engine_speed_rpm"] > 5 && (test.also == nil || test.also(r))
 			})
 			r.check()
 		})
 	}
+}
+
+// rate is how many values came in the last span, per second.
+func (r *rig) rate(span time.Duration) float64 {
+	n := 0
+	for _, count := range r.since(time.Now().Add(-span)) {
+		n += count
+	}
+	return float64(n) / span.Seconds()
+}
+
+// Only the adapter's voltage is wanted: it is read, whatever the car does.
+func TestVoltageAlone(t *testing.T) {
+	r := drive(t, sim.OBDConfig{Listen: "pty"}, map[string]float64{"battery_voltage_v": 5}, 0)
+	r.await("voltage", 20*time.Second, func() bool { return r.names()["battery_voltage_v"] > 10 })
+	r.check()
+}
+
+// A car that is off at first, with signals of one's own, is read whole when it is
+// switched on, and the adapter's memory is not written to meanwhile.
+func TestOwnSignalsAndSilence(t *testing.T) {
+	own, err := Define(Definition{Name: "battery_soc_pct", Unit: "%", Request: "220105", Header: "7E4", Formula: "AF/2", Max: 100, Rate: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := driveFrom(t, 1, sim.OBDConfig{Listen: "pty", ECUs: 2}, []string{"ignition_off"}, 8*time.Second, nil, 0, own)
+	r.await("the car is off", 20*time.Second, func() bool { return len(r.conditions()) > 0 })
+	r.await("the fault has acted", 20*time.Second, func() bool { return len(r.vehicle.Pending()) == 0 })
+	able := time.Now()
+	r.await("values of both", 12*time.Second, func() bool {
+		names := r.since(able)
+		return names["battery_soc_pct"] > 1 && names["engine_speed_rpm"] > 5
+	})
+	r.check()
 }
 
 // names counts the values by signal.
