@@ -9,7 +9,7 @@ FUZZTIME ?= 5s
 # Debian packages that the tests need, each with a file by which it is known.
 PACKAGES := mosquitto mosquitto-clients
 
-.PHONY: help run test deps build lint fuzz torture bench-obd clean
+.PHONY: help run test deps build docs lint fuzz torture bench-obd clean
 
 help: ## Tell what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ deps: ## Install the Debian packages that the tests need (does nothing when they
 
 build: ## Build bin/telemetryd for this machine (GOOS, GOARCH, GOARM for another)
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/telemetryd ./cmd/telemetryd
+
+docs: ## Write docs/signals.md from the signal table
+	go test ./internal/telemetry -run TestSignalsDoc -update
 
 lint: ## Check formatting, vet, go fix and staticcheck
 	@files=$$(gofmt -l .); [ -z "$$files" ] || { echo "gofmt: $$files"; exit 1; }
