@@ -122,7 +122,7 @@ func silenceOf(a Answer) error {
 	if a.Has(UnableToConnect) || a.Has(BusInitError) || a.Has(BusTrouble) {
 		return errCarOff
 	}
-	if a.Frames > 0 && (a.Has(Checksum) || a.Has(DataError) || a.Has(Incomplete) || a.Has(Garbage)) {
+	if a.Frames > 0 && !a.Has(Negative) && !a.Has(AsksForTime) {
 		return errCarGarbled
 	}
 	return errCarSilent

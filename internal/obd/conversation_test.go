@@ -244,6 +244,10 @@ func TestWhoSpeaks(t *testing.T) {
 		{"7E8", []string{other, other, other}, "", errCarSilent},
 		{"7E9", []string{other, other, other}, "7E9", nil},
 		{"", []string{"4100BE3FA813\r"}, "", errLostSettings},
+		{"", []string{"NO DATA\r"}, "", errCarSilent},
+		{"", []string{"7E8037F0111\r"}, "", errCarSilent},
+		{"", []string{"UNABLE TO CONNECT\r"}, "", errCarOff},
+		{"", []string{"41F1E84100FFFFFFFFB0\r"}, "", errCarGarbled}, // the checksum is wrong
 	} {
 		c, l := converse(nil)
 		asked := 0
