@@ -71,7 +71,6 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 		runtime.GOMAXPROCS(1)
 	}
 	streamID := ulid.Make().String()
-	clock := telemetry.NewClock(bootID(), uptime, systemTime)
 	health := status.NewHealth(log)
 	log.Info("telemetryd starts", "version", version, "vehicle_id", o.vehicleID, "stream_id", streamID, "state_dir", o.stateDir)
 
@@ -79,6 +78,8 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 	if err != nil || buffer == nil {
 		return err
 	}
+	system := new(systemClock)
+	clock := openClock(o.stateDir, system, health, log)
 	rec := recorder.New(recorder.Config{VehicleID: o.vehicleID, Clock: clock, Store: buffer, Interval: o.batchInterval, Health: health, Log: log})
 	rec.Begin(streamStart(buffer, clock))
 
@@ -100,6 +101,7 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 			Store: buffer, Clock: clock, Health: health, HealthChanged: health.Changed(), Rates: rates.Read, Log: log,
 		})
 	})
+	sending.Go(func() { system.follow(publishing, log) })
 	writing.Go(func() { rec.Run(recording) })
 	if !o.obd.off {
 		reading.Go(func() {
@@ -118,7 +120,7 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 			defer end()
 			_ = gps.Run(sources, gps.Config{
 				Address: o.gps.address, Find: port.FindReceivers, Tap: tap, BuildDate: buildDate(),
-				Uptime: uptime, Deliver: rec.Deliver, Health: health, Log: log,
+				Uptime: uptime, Deliver: rec.Deliver, Time: clock.Fix, Health: health, Log: log,
 			})
 		})
 	}
@@ -223,14 +225,6 @@ func uptime() time.Duration {
 		panic(fmt.Sprintf("CLOCK_BOOTTIME: %v", err)) // every Linux since 2.6.39 has it
 	}
 	return time.Duration(ts.Nano())
-}
-
-// systemTime is the system's clock and whether NTP or PTP keeps it (adjtimex(2)).
-func systemTime() (time.Time, bool) {
-	var t unix.Timex
-	state, err := unix.Adjtimex(&t)
-	synced := err == nil && state != unix.TIME_ERROR && t.Status&unix.STA_UNSYNC == 0
-	return time.Now(), synced
 }
 
 // bootID is the kernel's name for this boot. Where a sandbox hides it, a start of the

@@ -23,6 +23,9 @@ type assembler struct {
 	waiting []sentence // without a time, after a silence: of the next epoch
 	waited  time.Duration
 	heard   time.Duration // when bytes last came
+	cycle   time.Duration // when the first byte of this cycle did
+
+	dated func(utc time.Time, firstByte time.Duration) // a fix that tells its own date; may be nil
 }
 
 const (
@@ -71,7 +74,7 @@ func (a *assembler) wait(s *sentence, arrived time.Duration) {
 // begin opens the epoch of s.
 func (a *assembler) begin(s *sentence, arrived time.Duration) {
 	a.end()
-	a.open = &epoch{time: s.time, seen: map[string]int{}}
+	a.open = &epoch{time: s.time, began: a.cycle, seen: map[string]int{}}
 	if a.closed != nil && a.closed.time == s.time { // the silence was a pause
 		a.open = a.closed
 		a.cadence.paused()
@@ -129,6 +132,9 @@ func (a *assembler) publish() {
 	r := e.reading(day.Add(e.time))
 	e.published = &r
 	a.fixes()
+	if a.dated != nil && !e.day().IsZero() {
+		a.dated(r.FixTime, e.began)
+	}
 	a.fix(r)
 }
 

@@ -35,8 +35,12 @@ type Config struct {
 	// after it was delivered gives a second reading of the same FixTime that holds
 	// only what is new.
 	Deliver func(telemetry.Reading)
-	Health  Health // may be nil
-	Log     *slog.Logger
+	// Time takes the receiver's UTC of each fix that tells its own date (a valid RMC, or
+	// ZDA beside a position), and the time since boot at which the first byte of its
+	// cycle came; not of files, whose times are history. May be nil.
+	Time   func(utc time.Time, firstByte time.Duration)
+	Health Health // may be nil
+	Log    *slog.Logger
 	// BuildDate is a day that has passed: a receiver's date before it is late by
 	// 1024 weeks or a multiple (the GPS week rollover) and moved on; one more than
 	// 10 years after it is refused. Zero takes every date as it is.
@@ -189,6 +193,9 @@ func (s *source) listen(ctx context.Context, a port.Address, p stream, live bool
 		func(why Reason, text string) {
 			s.Log.Debug("GPS input refused", "reason", string(why), "text", text)
 		})
+	if a.Scheme != "file" {
+		l.decoder.assembler.dated = s.Time
+	}
 	s.watch.begin()
 	l.run(ctx)
 	if err := p.Close(); err != nil {

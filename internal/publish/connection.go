@@ -8,6 +8,8 @@ import (
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
+
+	"telemetryd/internal/telemetry"
 )
 
 const (
@@ -82,6 +84,10 @@ func (p *publisher) dial(ctx context.Context, b Broker) (*connection, error) {
 			return nil, err
 		}
 		t.ServerName = b.url.Hostname()
+		t.Time = func() time.Time { // the system's may be of 1970
+			now, _ := p.Clock.Now()
+			return now
+		}
 		o.SetTLSConfig(t)
 	}
 	c.client = mqtt.NewClient(o)
@@ -156,6 +162,9 @@ func (p *publisher) deliver(ctx context.Context, c *connection) error {
 		case <-upkeep.C:
 			s.status(online)
 			s.announceGaps()
+			if p.Store.Stats().Records == 0 {
+				p.Clock.Forget()
+			}
 		case <-ended:
 		case <-c.lost:
 		}
@@ -180,12 +189,30 @@ func (s *sender) fill(backlog bool) error {
 			s.refuse(p)
 			continue
 		}
-		message := p.message.Message(p.record.StreamID, p.record.Seq)
+		message := s.corrected(p).Message(p.record.StreamID, p.record.Seq)
 		if err := s.send(p, s.topic(p.message.VehicleID, p.lane), false, message); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// corrected is a parcel's record with its right time, where that became known after it
+// was sealed.
+func (s *sender) corrected(p parcel) telemetry.Record {
+	if !p.message.Guessed() {
+		return p.message
+	}
+	zero, quality, known := s.Clock.ZeroOf(p.message.BootID)
+	if !known {
+		return p.message
+	}
+	r, err := p.message.Corrected(zero, quality)
+	if err != nil { // the guess is better than nothing, and it says that it is one
+		s.Log.Error("a record keeps its guessed time", "stream_id", p.record.StreamID, "seq", p.record.Seq, "error", err)
+		return p.message
+	}
+	return r
 }
 
 // send hands a message to the client.

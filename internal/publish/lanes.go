@@ -65,7 +65,7 @@ type parcel struct {
 }
 
 func newLanes(store Store, clock *telemetry.Clock) *lanes {
-	l := &lanes{store: store, uptime: clock.Uptime, bootID: clock.BootID()}
+	l := &lanes{store: store, uptime: clock.Uptime, bootID: clock.BootID}
 	l.tail, _ = store.Newest(spool.Telemetry) // what is there already is backlog
 	return l
 }

@@ -57,7 +57,7 @@ func TestLaneOrder(t *testing.T) {
 	now := 100 * time.Second
 	s, batch, event := buffer(t, &now)
 	before := batch("boot", now) // there at the start: backlog, however young
-	clock := telemetry.NewClock("boot", func() time.Duration { return now }, func() (time.Time, bool) { return time.Time{}, false })
+	clock := telemetry.NewClock(telemetry.ClockConfig{BootID: "boot", Uptime: func() time.Duration { return now }, System: func() telemetry.SystemTime { return telemetry.SystemTime{} }})
 	l := newLanes(s, clock)
 	old := batch("boot", now-fresh-time.Second)
 	foreign := batch("another boot", now)
@@ -83,7 +83,7 @@ func TestLaneOrder(t *testing.T) {
 func TestAgeing(t *testing.T) {
 	now := 100 * time.Second
 	s, batch, _ := buffer(t, &now)
-	l := newLanes(s, telemetry.NewClock("boot", func() time.Duration { return now }, func() (time.Time, bool) { return time.Time{}, false }))
+	l := newLanes(s, telemetry.NewClock(telemetry.ClockConfig{BootID: "boot", Uptime: func() time.Duration { return now }, System: func() telemetry.SystemTime { return telemetry.SystemTime{} }}))
 	lsn := batch("boot", now)
 	if err := l.follow(); err != nil {
 		t.Fatal(err)
@@ -100,7 +100,7 @@ func TestNoRoomForBacklog(t *testing.T) {
 	now := 100 * time.Second
 	s, batch, _ := buffer(t, &now)
 	batch("boot", now)
-	l := newLanes(s, telemetry.NewClock("boot", func() time.Duration { return now }, func() (time.Time, bool) { return time.Time{}, false }))
+	l := newLanes(s, telemetry.NewClock(telemetry.ClockConfig{BootID: "boot", Uptime: func() time.Duration { return now }, System: func() telemetry.SystemTime { return telemetry.SystemTime{} }}))
 	l.connected()
 	if p, ok, err := l.next(false); ok || err != nil {
 		t.Errorf("%+v, %v", p, err)

@@ -227,7 +227,7 @@ func (p *publisher) announceGaps() {
 func (p *publisher) appendGap(g telemetry.DataGap) error {
 	e := telemetry.Event{Type: "data_gap", Severity: telemetry.Warning, At: p.Clock.Uptime(), Data: g}
 	zero, quality := p.Clock.Zero()
-	r, err := e.Seal(p.VehicleID, p.Clock.BootID(), zero, quality)
+	r, err := e.Seal(p.VehicleID, p.Clock.BootID, zero, quality)
 	if err != nil {
 		return err
 	}

@@ -150,7 +150,7 @@ func startPublisher(t *testing.T, broker string, credentials Credentials) *rig {
 	}
 	began := time.Now()
 	r := &rig{spool: s, log: &lockedBuffer{}}
-	r.clock = telemetry.NewClock("boot", func() time.Duration { return time.Since(began) }, func() (time.Time, bool) { return time.Now(), true })
+	r.clock = telemetry.NewClock(telemetry.ClockConfig{BootID: "boot", Uptime: func() time.Duration { return time.Since(began) }, System: func() telemetry.SystemTime { return telemetry.SystemTime{Now: time.Now(), Synced: true} }})
 	log := slog.New(slog.NewTextHandler(r.log, nil))
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup

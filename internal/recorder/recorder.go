@@ -119,6 +119,7 @@ func (r *Recorder) Run(ctx context.Context) {
 		case <-interval.C:
 			r.closeBatch()
 		case <-retry.C:
+			r.correct()
 			r.store()
 		case <-ctx.Done():
 			r.drain()
@@ -158,18 +159,30 @@ func (r *Recorder) closeBatch() {
 		return
 	}
 	zero, quality := r.Clock.Zero()
-	r.accept(spool.Telemetry, r.batch.Seal(r.VehicleID, r.Clock.BootID(), zero, quality))
+	r.accept(spool.Telemetry, r.batch.Seal(r.VehicleID, r.Clock.BootID, zero, quality))
 	r.batch.Reset()
 }
 
 func (r *Recorder) seal(e telemetry.Event) {
 	zero, quality := r.Clock.Zero()
-	rec, err := e.Seal(r.VehicleID, r.Clock.BootID(), zero, quality)
+	rec, err := e.Seal(r.VehicleID, r.Clock.BootID, zero, quality)
 	if err != nil {
 		r.Log.Error("event left out", "error", err) // a mistake in this program
 		return
 	}
 	r.accept(spool.Event, rec)
+}
+
+// correct tells, once, what the time was while it was only guessed.
+func (r *Recorder) correct() {
+	owed, ok := r.Clock.Correction()
+	if !ok || len(r.waiting) > 0 {
+		return
+	}
+	r.seal(telemetry.Event{Type: "clock_correction", Severity: telemetry.Info, At: r.Clock.Uptime(), Data: owed})
+	if len(r.waiting) == 0 { // it is durable
+		r.Clock.Corrected()
+	}
 }
 
 // accept hands a record over, behind those that wait already.

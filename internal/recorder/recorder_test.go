@@ -53,7 +53,7 @@ func recording(t *testing.T, body func(r *Recorder, s *store, stop func())) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := &store{began: time.Now()}
-		clock := telemetry.NewClock("boot", func() time.Duration { return time.Since(s.began) }, func() (time.Time, bool) { return time.Now(), true })
+		clock := telemetry.NewClock(telemetry.ClockConfig{BootID: "boot", Uptime: func() time.Duration { return time.Since(s.began) }, System: func() telemetry.SystemTime { return telemetry.SystemTime{Now: time.Now(), Synced: true} }})
 		r := New(Config{VehicleID: "van-1", Clock: clock, Store: s, Interval: 5 * time.Second, Health: s, Log: slog.New(slog.DiscardHandler)})
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup

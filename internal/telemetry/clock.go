@@ -18,53 +18,253 @@ const (
 	GPS Quality = "gps"
 )
 
-// Clock relates time since boot to UTC. Readings are stamped with Uptime alone;
-// wall time is derived when a batch is closed. It is safe for concurrent use.
+// SystemTime is what the system's clock says, and whether NTP or PTP keeps it.
+type SystemTime struct {
+	Now      time.Time
+	Synced   bool
+	MaxError time.Duration // when synced
+}
+
+// ClockConfig is what a Clock is made of.
+type ClockConfig struct {
+	BootID string               // the boot that Uptime counts from
+	Uptime func() time.Duration // time since boot, suspended time included (CLOCK_BOOTTIME)
+	System func() SystemTime
+	State  ClockState       // of earlier runs
+	Save   func(ClockState) // keeps the state; it is durable when Save returns. May be nil
+}
+
+// Clock relates time since boot to UTC. Readings are stamped with Uptime alone; wall
+// time is derived from it. The offset comes from the GPS receiver or from the system's
+// clock while that is synchronised; once known it is held: a system clock that jumps
+// moves nothing. It is safe for concurrent use.
 type Clock struct {
-	bootID string
-	uptime func() time.Duration
-	system func() (now time.Time, synced bool)
+	ClockConfig
 
-	mu      sync.Mutex
-	zero    time.Time
+	mu     sync.Mutex
+	guess  time.Time // of the zero; never before the last good time that is known
+	system anchor
+	gps    gpsTime
+	state  ClockState
+	saved  time.Duration // when the last good time was kept
+	floor  time.Time     // no time before it can be now
+}
+
+// known is an offset to UTC and how good it is.
+type known struct {
+	zero    time.Time // UTC at which time since boot was zero
 	quality Quality
+	err     time.Duration
 }
 
-// NewClock returns a clock for the boot bootID. uptime is the time since boot,
-// suspended time included (CLOCK_BOOTTIME); system is the system's clock and
-// whether it is synchronised.
-func NewClock(bootID string, uptime func() time.Duration, system func() (time.Time, bool)) *Clock {
-	return &Clock{bootID: bootID, uptime: uptime, system: system}
+const (
+	// steadiness is how far the zero may wander before it is followed; it keeps
+	// neighbouring batches from jittering.
+	steadiness = 5 * time.Millisecond
+	// keepEvery is how often the last good time is kept.
+	keepEvery = time.Minute
+	// apart is how far receiver and system may differ before the receiver is believed.
+	apart = 2 * time.Second
+	// gpsError is how good the time of a receiver is without its pulse: the sentence
+	// comes late by what the receiver computes and sends (gpsd, "Time service HOWTO").
+	gpsError = 500 * time.Millisecond
+)
+
+// NewClock returns a clock that goes on where State ended.
+func NewClock(c ClockConfig) *Clock {
+	k := &Clock{ClockConfig: c, state: c.State.clone(), floor: c.State.LastGood}
+	if b, ok := k.state.Boots[c.BootID]; ok && !b.Zero.IsZero() { // this boot's, of an earlier run
+		switch b.Quality {
+		case GPS:
+			k.gps = gpsTime{known: true, zero: b.Zero}
+		case System:
+			k.system = anchor{known: true, zero: b.Zero, err: b.err()}
+		}
+	}
+	return k
 }
 
-// BootID names the boot that Uptime counts from.
-func (c *Clock) BootID() string { return c.bootID }
-
-// Uptime is the time since boot.
-func (c *Clock) Uptime() time.Duration { return c.uptime() }
-
-// steadiness is how far the system's clock may wander before the zero of time
-// since boot follows it; it keeps neighbouring batches from jittering.
-const steadiness = 5 * time.Millisecond
-
-// Zero returns the UTC at which time since boot was zero, and how well it is known.
+// Zero returns the UTC at which time since boot was zero, and how well it is known. A
+// message that is sealed with an unsynced zero will be owed a correction.
 func (c *Clock) Zero() (time.Time, Quality) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	now, synced := c.system()
-	zero := now.UTC().Add(-c.uptime()).Round(0)
-	q := Unsynced
-	if synced {
-		q = System
+	k := c.settle()
+	if k.quality == Unsynced && !c.state.boot(c.BootID).Guessed {
+		c.change(func(b *Boot) { b.Guessed = true })
 	}
-	if d := zero.Sub(c.zero); c.quality != q || d < -steadiness || d > steadiness {
-		c.zero, c.quality = zero, q
-	}
-	return c.zero, c.quality
+	return k.zero, k.quality
 }
 
 // Now is the best guess of UTC, and how well it is known.
 func (c *Clock) Now() (time.Time, Quality) {
-	zero, q := c.Zero()
-	return zero.Add(c.uptime()), q
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k := c.settle()
+	return k.zero.Add(c.Uptime()), k.quality
+}
+
+// ZeroOf is Zero for any boot whose offset became known and is kept; ok is false for
+// others.
+func (c *Clock) ZeroOf(bootID string) (zero time.Time, q Quality, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if bootID == c.BootID {
+		k := c.settle()
+		return k.zero, k.quality, k.quality != Unsynced
+	}
+	b, ok := c.state.Boots[bootID]
+	return b.Zero, b.Quality, ok && !b.Zero.IsZero()
+}
+
+// Fix tells the receiver's time of a valid fix, and when the first byte of the cycle
+// came that told it.
+func (c *Clock) Fix(utc time.Time, firstByte time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.gps.observe(utc, firstByte)
+}
+
+// Correction is the data of the event clock_correction: for what left with a guessed
+// time, t = UptimeZero + uptime_ms.
+type Correction struct {
+	BootID     string `json:"boot_id"`
+	UptimeZero string `json:"uptime_zero"` // FormatTime
+	ErrorMS    int64  `json:"error_ms"`
+}
+
+// Correction returns what those messages of this boot are owed that were sealed with a
+// guessed time; ok is false while there are none, the time is not known, or Corrected
+// was called.
+func (c *Clock) Correction() (owed Correction, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k := c.settle()
+	b := c.state.boot(c.BootID)
+	if k.quality == Unsynced || !b.Guessed || b.Told {
+		return owed, false
+	}
+	return Correction{c.BootID, FormatTime(k.zero), k.err.Milliseconds()}, true
+}
+
+// Corrected notes that the event of Correction is durable.
+func (c *Clock) Corrected() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.change(func(b *Boot) { b.Told = true })
+}
+
+// Forget drops what was kept of earlier boots: nothing of them is in the buffer.
+func (c *Clock) Forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state.keepOnly(c.BootID) {
+		c.save()
+	}
+}
+
+// settle decides what is known now, and keeps it. c.mu is held.
+func (c *Clock) settle() known {
+	up, system := c.Uptime(), c.System()
+	now := system.Now.UTC().Round(0)
+	if system.Synced {
+		c.system.follow(now.Add(-up), system.MaxError, up)
+	}
+	k := c.choose()
+	if k.quality == Unsynced {
+		k.zero = c.guessed(now, up)
+		return k
+	}
+	if b := c.state.boot(c.BootID); b.Quality != k.quality || b.Zero.Sub(k.zero).Abs() > steadiness {
+		c.change(func(b *Boot) { b.Zero, b.Quality, b.ErrorMS = k.zero, k.quality, k.err.Milliseconds() })
+	}
+	if good := k.zero.Add(up); c.saved == 0 || up-c.saved >= keepEvery {
+		c.saved = up
+		c.state.LastGood = good
+		c.save()
+	}
+	return k
+}
+
+// choose is the better of what receiver and system say. Where they contradict each
+// other the receiver is believed: a system clock may be called synchronised with
+// another computer that is wrong.
+func (c *Clock) choose() known {
+	s := known{c.system.zero, System, c.system.err}
+	g := known{c.gps.zero, GPS, gpsError}
+	switch {
+	case c.gps.known && c.system.known:
+		if s.zero.Sub(g.zero).Abs() > apart || s.err > gpsError {
+			return g
+		}
+		return s
+	case c.gps.known:
+		return g
+	case c.system.known:
+		return s
+	}
+	return known{quality: Unsynced}
+}
+
+// guessed is the zero while nothing is known: by the system's clock, but not before
+// the last good time. It follows a clock that is set forward, as one of 1970 is, and
+// none that is set back.
+func (c *Clock) guessed(now time.Time, up time.Duration) time.Time {
+	if now.Before(c.floor) {
+		now = c.floor
+	}
+	if zero := now.Add(-up); c.guess.IsZero() || zero.Sub(c.guess) > time.Second {
+		c.guess = zero
+	}
+	return c.guess
+}
+
+// change changes what is kept of this boot. c.mu is held.
+func (c *Clock) change(f func(*Boot)) {
+	b := c.state.boot(c.BootID)
+	f(&b)
+	c.state.Boots[c.BootID] = b
+	c.save()
+}
+
+func (c *Clock) save() {
+	if c.Save != nil {
+		c.Save(c.state.clone())
+	}
+}
+
+// anchor holds the offset of a synchronised system clock.
+type anchor struct {
+	known bool
+	zero  time.Time
+	err   time.Duration
+
+	other   time.Time // what the clock says since it jumped
+	jumped  time.Duration
+	jumping bool
+}
+
+const (
+	// slewed is how far a synchronised clock may drift from one look to the next.
+	slewed = 200 * time.Millisecond
+	// jumpHeld is how long a clock that jumped must stay where it is, synchronised all
+	// the time, to be believed.
+	jumpHeld = 15 * time.Minute
+)
+
+func (a *anchor) follow(zero time.Time, err, up time.Duration) {
+	switch {
+	case !a.known || a.zero.Sub(zero).Abs() <= max(slewed, a.err):
+		if !a.known || a.zero.Sub(zero).Abs() > steadiness || a.err != err {
+			if a.known && a.zero.Sub(zero).Abs() <= steadiness {
+				zero = a.zero
+			}
+			*a = anchor{known: true, zero: zero, err: err}
+		}
+		a.jumping = false
+	case !a.jumping || a.other.Sub(zero).Abs() > slewed:
+		a.jumping, a.other, a.jumped = true, zero, up
+	case up-a.jumped >= jumpHeld:
+		*a = anchor{known: true, zero: zero, err: err}
+	}
 }

@@ -123,23 +123,6 @@ func FuzzParseRecord(f *testing.F) {
 	})
 }
 
-// The clock follows the system's, but not its jitter, and tells when it is set.
-func TestClock(t *testing.T) {
-	up, now, synced := time.Minute, zero.Add(time.Minute), false
-	c := NewClock("boot", func() time.Duration { return up }, func() (time.Time, bool) { return now, synced })
-	if z, q := c.Zero(); !z.Equal(zero) || q != Unsynced {
-		t.Errorf("%v %v", z, q)
-	}
-	now = now.Add(3 * time.Millisecond)
-	if z, _ := c.Zero(); !z.Equal(zero) {
-		t.Errorf("jitter moved it to %v", z)
-	}
-	now, synced = now.Add(time.Hour), true
-	if z, q := c.Zero(); q != System || z.Sub(zero) != time.Hour+3*time.Millisecond {
-		t.Errorf("%v %v", z, q)
-	}
-}
-
 func TestEventJSON(t *testing.T) {
 	r, err := Event{Type: "stream_start", Severity: Info, At: time.Second, Data: StreamStart{PreviousStreamID: "p", PreviousLastSeq: 9}}.Seal("v", "b", zero, GPS)
 	if err != nil {

@@ -1,0 +1,118 @@
+package telemetry
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// ClockState is what a Clock keeps over restarts and power cuts.
+type ClockState struct {
+	Format   int             `json:"format"`    // always 1
+	LastGood time.Time       `json:"last_good"` // the last UTC that was known; it is later now
+	Boots    map[string]Boot `json:"boots"`     // by boot id, as long as the buffer may hold something of them
+}
+
+// Boot is what is known of one boot.
+type Boot struct {
+	Zero    time.Time `json:"uptime_zero,omitzero"` // UTC of time since boot zero; zero while unknown
+	Quality Quality   `json:"clock,omitempty"`
+	ErrorMS int64     `json:"error_ms,omitempty"`
+	Guessed bool      `json:"guessed,omitempty"`   // something was sealed with a guessed time
+	Told    bool      `json:"corrected,omitempty"` // its clock_correction is durable
+}
+
+func (b Boot) err() time.Duration { return time.Duration(b.ErrorMS) * time.Millisecond }
+
+const (
+	clockFormat = 1
+	// mostBoots bounds what is kept; those that are known longest go.
+	mostBoots = 1000
+	// mostStateBytes bounds what is read of a file.
+	mostStateBytes = 1 << 20
+)
+
+func (s *ClockState) boot(id string) Boot { return s.Boots[id] }
+
+func (s *ClockState) clone() ClockState {
+	c := *s
+	c.Format = clockFormat
+	if c.Boots = maps.Clone(s.Boots); c.Boots == nil {
+		c.Boots = map[string]Boot{}
+	}
+	return c
+}
+
+// keepOnly drops all boots but one, and reports whether there were others.
+func (s *ClockState) keepOnly(id string) bool {
+	n := len(s.Boots)
+	maps.DeleteFunc(s.Boots, func(other string, _ Boot) bool { return other != id })
+	return len(s.Boots) < n
+}
+
+// LoadClock reads the state kept at path. A file that is missing, damaged or of a
+// format that is not known is an empty state: what it told is guessed anew; the error
+// says why, nil for a missing one.
+func LoadClock(path string) (ClockState, error) {
+	var s ClockState
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s.clone(), nil
+	}
+	if err != nil {
+		return s.clone(), err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, mostStateBytes))
+	if err == nil {
+		err = json.Unmarshal(b, &s)
+	}
+	if err == nil && s.Format != clockFormat {
+		err = fmt.Errorf("format %d, this version knows %d", s.Format, clockFormat)
+	}
+	if err != nil {
+		return (&ClockState{}).clone(), fmt.Errorf("read %s: %w", path, err)
+	}
+	return s.clone(), nil
+}
+
+// SaveClock writes the state to path, whole or not at all; it is durable when
+// SaveClock returns.
+func SaveClock(path string, s ClockState) error {
+	for len(s.Boots) > mostBoots {
+		oldest := slices.MinFunc(slices.Collect(maps.Keys(s.Boots)), func(a, b string) int { return s.Boots[a].Zero.Compare(s.Boots[b].Zero) })
+		delete(s.Boots, oldest)
+	}
+	b, err := json.Marshal(s)
+	if err != nil {
+		return fmt.Errorf("encode the clock's state: %w", err)
+	}
+	temporary := path + ".new"
+	if err := writeSynced(temporary, append(b, '\n')); err != nil {
+		return err
+	}
+	if err := os.Rename(temporary, path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+func writeSynced(path string, b []byte) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	return errors.Join(err, f.Sync(), f.Close())
+}
