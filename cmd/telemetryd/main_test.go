@@ -2,12 +2,16 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"telemetryd/internal/telemetry"
 )
 
 // The tests of this package run telemetryd as whole processes: the test binary under
@@ -17,7 +21,25 @@ func TestMain(m *testing.M) {
 	if err := os.Setenv("TELEMETRYD_HTTP", "off"); err != nil {
 		panic(err)
 	}
+	if file := os.Getenv("TEST_WALL_CLOCK"); file != "" {
+		wallClock = func() (telemetry.SystemTime, error) { return fakeWallClock(file) }
+	}
 	testscript.Main(m, map[string]func(){"telemetryd": main})
+}
+
+// fakeWallClock is a system clock that is so far off, and synced or unsynced, as the
+// file says at the moment: "-1h synced".
+func fakeWallClock(file string) (telemetry.SystemTime, error) {
+	var off, synced string
+	b, err := os.ReadFile(file)
+	if err == nil {
+		_, err = fmt.Sscan(string(b), &off, &synced)
+	}
+	d, bad := time.ParseDuration(off)
+	if err = errors.Join(err, bad); err != nil {
+		panic(fmt.Sprintf("TEST_WALL_CLOCK: %v", err))
+	}
+	return telemetry.SystemTime{Now: time.Now().Add(d), Synced: synced == "synced", MaxError: 20 * time.Millisecond}, nil
 }
 
 func TestScripts(t *testing.T) {
