@@ -140,6 +140,12 @@ func (l *lockedBuffer) String() string {
 
 func startPublisher(t *testing.T, broker string, credentials Credentials) *rig {
 	t.Helper()
+	return startPublisherAt(t, broker, credentials, func() telemetry.SystemTime { return telemetry.SystemTime{Now: time.Now(), Synced: true} })
+}
+
+// startPublisherAt is startPublisher with another system clock.
+func startPublisherAt(t *testing.T, broker string, credentials Credentials, system func() telemetry.SystemTime) *rig {
+	t.Helper()
 	b, err := ParseBroker(broker)
 	if err != nil {
 		t.Fatal(err)
@@ -150,7 +156,7 @@ func startPublisher(t *testing.T, broker string, credentials Credentials) *rig {
 	}
 	began := time.Now()
 	r := &rig{spool: s, log: &lockedBuffer{}}
-	r.clock = telemetry.NewClock(telemetry.ClockConfig{BootID: "boot", Uptime: func() time.Duration { return time.Since(began) }, System: func() telemetry.SystemTime { return telemetry.SystemTime{Now: time.Now(), Synced: true} }})
+	r.clock = telemetry.NewClock(telemetry.ClockConfig{BootID: "boot", Uptime: func() time.Duration { return time.Since(began) }, System: system})
 	log := slog.New(slog.NewTextHandler(r.log, nil))
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -234,6 +240,16 @@ func TestSchemes(t *testing.T) {
 		if n := strings.Count(r.log.String(), "broker_missing"); n != 1 {
 			t.Errorf("said %d times:\n%s", n, r.log)
 		}
+	})
+	t.Run("system clock of another year", func(t *testing.T) {
+		r := startPublisherAt(t, fmt.Sprintf("mqtts://127.0.0.1:%d", ports[1]), Credentials{Username: "van-1", PasswordFile: good, CAFile: ca},
+			func() telemetry.SystemTime { return telemetry.SystemTime{Now: time.Now().AddDate(20, 0, 0)} })
+		r.record(t, 50)
+		await(t, "a refusal", func() bool { return strings.Contains(r.log.String(), "expired") })
+		for i := range time.Duration(3) { // the receiver knows better
+			r.clock.Fix(time.Now().Add(i*time.Second), r.clock.Uptime()+i*time.Second)
+		}
+		await(t, "the PUBACK of a batch", func() bool { return r.spool.Stats().Records == 0 })
 	})
 	t.Run("unknown CA", func(t *testing.T) {
 		r := startPublisher(t, fmt.Sprintf("mqtts://127.0.0.1:%d", ports[1]), Credentials{Username: "van-1", PasswordFile: good})
