@@ -23,7 +23,9 @@ type assembler struct {
 	waiting []sentence // without a time, after a silence: of the next epoch
 	waited  time.Duration
 	heard   time.Duration // when bytes last came
-	cycle   time.Duration // when the first byte of this cycle did
+	burst   time.Duration // when bytes last came after a pause
+	line    time.Duration // when the first byte of this line did
+	taken   time.Duration // when the last sentence of an epoch did
 
 	dated func(utc time.Time, firstByte time.Duration) // a fix that tells its own date; may be nil
 }
@@ -53,6 +55,7 @@ func (a *assembler) add(s *sentence, arrived time.Duration) {
 // take adds s to the open epoch.
 func (a *assembler) take(s *sentence, arrived time.Duration) {
 	a.open.add(s, arrived)
+	a.taken = arrived
 	switch {
 	case a.cadence == nil:
 	case a.open.published != nil:
@@ -74,7 +77,10 @@ func (a *assembler) wait(s *sentence, arrived time.Duration) {
 // begin opens the epoch of s.
 func (a *assembler) begin(s *sentence, arrived time.Duration) {
 	a.end()
-	a.open = &epoch{time: s.time, began: a.cycle, seen: map[string]int{}}
+	a.open = &epoch{time: s.time, began: a.line, seen: map[string]int{}}
+	if a.burst > a.taken { // sentences of other types may have come before
+		a.open.began = a.burst
+	}
 	if a.closed != nil && a.closed.time == s.time { // the silence was a pause
 		a.open = a.closed
 		a.cadence.paused()

@@ -18,17 +18,10 @@ type decoder struct {
 	counters  *Counters
 	sentences uint64 // with a good checksum
 	started   bool   // a $ has come
-
-	burst time.Duration // when bytes came after a pause
-	line  time.Duration // when the $ of this line did
 }
 
-const (
-	// pause is what separates the cycles of a receiver that rests between them.
-	pause = 100 * time.Millisecond
-	// longestCycle is how long after a pause a sentence may still be of that cycle.
-	longestCycle = 900 * time.Millisecond
-)
+// pause is what separates the cycles of a receiver that rests between them.
+const pause = 50 * time.Millisecond
 
 // newDecoder returns a decoder that calls fix for each fix and dropped for each
 // thing refused, and counts both. build is explained at Config.BuildDate. A live
@@ -54,12 +47,12 @@ func newDecoder(live bool, build time.Time, c *Counters, fix func(telemetry.Read
 func (d *decoder) feed(data []byte, arrived time.Duration) {
 	d.assembler.quiet(arrived)
 	if arrived-d.assembler.heard >= pause {
-		d.burst = arrived
+		d.assembler.burst = arrived
 	}
 	d.assembler.heard = arrived
 	for _, b := range data {
 		if b == '$' {
-			d.line = arrived
+			d.assembler.line = arrived
 		}
 		switch line, why := d.framer.push(b); {
 		case why != "":
@@ -89,9 +82,6 @@ func (d *decoder) sentence(line []byte, arrived time.Duration) {
 		}
 		d.assembler.dropped(why, string(line))
 	case relevant:
-		if d.assembler.cycle = d.line; d.line-d.burst < longestCycle {
-			d.assembler.cycle = d.burst
-		}
 		d.assembler.add(&s, arrived)
 	}
 }
