@@ -31,6 +31,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte(second(0) + second(1)))
 	f.Add([]byte("293,N*00\r\n$$GNGGA,120000," + where + ",1,00,99.99,-4,M,,M,,*00\r\r\n!AIVDM,1*00\n\xb5\x62\x01\x07"))
 	f.Add([]byte(saying("GPZDA,235960.9999,31,12,1999,,", "GPGLL,9000.0000,S,18000.0000,W,235960.9999,A", "GPVTG,,T,,M,,N,,K", "GPGSA,A,1,,,,")))
+	f.Add([]byte(saying("GPZDA,235959,31,12,2026,00,00", "GPGLL,"+where+",000000.5,A,A", "GPRMC,000001,A,"+where+",1,2,0101-1,,,A")))
 	f.Add([]byte("$GPRMC,$GPRMC,120000,A*\x00$GPTXT\\*5C\n"))
 	recorded, err := os.ReadFile("testdata/mixed.nmea")
 	if err != nil {

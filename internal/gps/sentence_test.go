@@ -52,7 +52,6 @@ func TestSentences(t *testing.T) {
 		{"RMC spliced long", rmc + ",V,1,2,3", "", "field_count"},
 		{"RMC with a tag block inside", rmc + `\`, "", "unreadable"},
 		{"south and west", "GPRMC,120000,A,3356.0000,S,15112.0000,W,,,231126,,", `{"t":"2026-11-23T12:00:00.000Z","latitude":-33.9333333,"longitude":-151.2,"fix":"2d"}`, ""},
-		{"talkers do not matter", "BDRMC,120000,A," + where + ",,,231126,,", pos + `"fix":"2d"}`, ""},
 		{"makers' own sentences are not ours", "PQGSA,A,3,,,,,,,,,,,,,1,2,3", "", ""},
 		{"the TXT that go-nmea panics on", "GPTXT,DEFAULT PVT CONFIGURATION", "", ""},
 		{"the ALC that go-nmea panics on", "GPALC", "", ""},
@@ -79,6 +78,9 @@ func TestAdditions(t *testing.T) {
 		{"GGA", "GNGGA,120000," + where + ",1,09,0.9,519.2,M,47.0,M,,", `"altitude_m":519.2,"satellites":9,"hdop":0.9,"fix":"3d"}`, ""},
 		{"GGA of 9 fields", "GNGGA,120000," + where + ",1,09,0.9,519.2", `"altitude_m":519.2,"satellites":9,"hdop":0.9,"fix":"3d"}`, ""},
 		{"GGA quality 8 (Garmin)", "GNGGA,120000," + where + ",8,09,0.9,519.2,M,47.0,M,,", `"altitude_m":519.2,"satellites":9,"hdop":0.9,"fix":"3d"}`, ""},
+		{"GGA quality 7, manual", "GNGGA,120000," + where + ",7,09,0.9,519.2,M,47.0,M,,", `"altitude_m":519.2,"satellites":9,"hdop":0.9,"fix":"3d"}`, ""},
+		{"GGA without a quality", "GNGGA,120000," + where + ",,09,0.9,519.2,M,47.0,M,,", `"fix":"2d"}`, ""},
+		{"GSV with a system in hexadecimal (BeiDou)", "GBGSV,1,1,01,11,50,120,41,B", `"fix":"2d"}`, ""},
 		{"GGA quality 0", "GNGGA,120000," + where + ",0,00,99.9,519.2,M,47.0,M,,", `"fix":"2d"}`, ""},
 		{"GGA below the sea", "GNGGA,120000," + where + ",1,09,0.9,-12.5,M,47.0,M,,", `"altitude_m":-12.5,"satellites":9,"hdop":0.9,"fix":"3d"}`, ""},
 		{"GGA altitude in feet", "GNGGA,120000," + where + ",1,09,0.9,519.2,f,47.0,M,,", `"satellites":9,"hdop":0.9,"fix":"2d"}`, ""},
@@ -129,5 +131,16 @@ func TestPanicIsRefused(t *testing.T) {
 	_, _, err := newParser().parse("$GPTXT,DEFAULT PVT CONFIGURATION*2A")
 	if r, ok := errors.AsType[refusal](err); !ok || r.why != Unreadable {
 		t.Errorf("error %v, want a refusal", err)
+	}
+}
+
+// The talker says which system a sentence is of, or who passed it on; what it says
+// counts alike.
+func TestTalkers(t *testing.T) {
+	for _, talker := range []string{"GP", "GN", "GL", "GA", "GB", "BD", "GI", "GQ", "QZ", "IN", "II"} {
+		fixes, drops := decoded(t, saying(talker+"RMC,120000,A,"+where+",,,231126,,"))
+		if len(fixes) != 1 || drops != nil {
+			t.Errorf("%s: fixes %q, dropped %q", talker, fixes, drops)
+		}
 	}
 }
