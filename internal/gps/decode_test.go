@@ -167,6 +167,34 @@ func TestDateIsKept(t *testing.T) {
 	}
 }
 
+// A date that a receiver claimed before its first fix ends with a gap as well, and is
+// as late as any other.
+func TestClaimedDate(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		build   time.Time
+		passed  time.Duration // by the receiver's time of day
+		arrived time.Duration // after the claim
+		want    time.Time
+		why     Reason
+	}{
+		{"half a second later", time.Time{}, 500 * ms, time.Second, date(2026, 12, 31), ""},
+		{"the longest period", time.Time{}, 2 * time.Second, 2 * time.Second, date(2027, 1, 1), ""},
+		{"longer", time.Time{}, 2001 * ms, 2 * time.Second, time.Time{}, NoDate},
+		{"a day asleep", time.Time{}, time.Second, 24*time.Hour + time.Second, time.Time{}, NoDate},
+		{"1024 weeks late", date(2030, 1, 1), 500 * ms, time.Second, time.Time{}, BadDate},
+		{"1024 weeks late, in time", date(2040, 1, 1), 500 * ms, time.Second, date(2046, 8, 16), ""},
+	} {
+		cal := calendar{build: c.build}
+		at := 24*time.Hour - time.Second
+		cal.claim(date(2026, 12, 31), at, 0)
+		got, why := cal.date(time.Time{}, (at+c.passed)%(24*time.Hour), c.arrived)
+		if why != c.why || why == "" && !got.Equal(c.want) {
+			t.Errorf("%s: %v, %q; want %v, %q", c.name, got, why, c.want, c.why)
+		}
+	}
+}
+
 func TestBadDateIsCounted(t *testing.T) {
 	var counters Counters
 	var n int

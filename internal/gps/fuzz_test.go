@@ -51,6 +51,31 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
+// A live decoder, which closes epochs early, after silences and again when more comes,
+// delivers nothing that cannot be, either.
+func FuzzLive(f *testing.F) {
+	f.Add([]byte(second(0)+second(1)+second(2)+second(3)+second(4)+second(5)+second(6)), uint16(97), uint16(140))
+	f.Add([]byte(saying("GPZDA,235959,31,12,2026,00,00", "GPGLL,"+where+",000000.5,A,A", "GPVTG,1,T,,M,2,N,,K", "GPGLL,"+where+",000000.5,A,A")), uint16(40), uint16(160))
+	f.Fuzz(func(t *testing.T, in []byte, chunk, silence uint16) {
+		fixed := map[time.Time]bool{}
+		d := newDecoder(true, date(2026, 1, 1), &Counters{}, func(r telemetry.Reading) {
+			if fixed[r.FixTime] {
+				checkFields(t, r)
+				return
+			}
+			fixed[r.FixTime] = true
+			checkFix(t, r)
+		}, func(Reason, string) {})
+		now := time.Duration(0)
+		for piece := range slices.Chunk(signed(in), 1+int(chunk)) {
+			now += time.Duration(silence) * ms
+			d.quiet(now)
+			d.feed(piece, now)
+		}
+		d.end()
+	})
+}
+
 // signed gives every sentence of in the checksum it should have, so that damage
 // gets past it.
 func signed(in []byte) []byte {
@@ -63,12 +88,24 @@ func signed(in []byte) []byte {
 	return []byte(out.String())
 }
 
-// checkFix tells what holds for every fix, whatever came in.
-func checkFix(t interface {
+// failer is a testing.T or a rapid.T.
+type failer interface {
 	Helper()
 	Errorf(format string, args ...any)
-}, r telemetry.Reading,
-) {
+}
+
+// checkFix tells what holds for every fix, whatever came in.
+func checkFix(t failer, r telemetry.Reading) {
+	t.Helper()
+	names := checkFields(t, r)
+	if !names["latitude"] || !names["longitude"] || !names["fix"] {
+		t.Errorf("no fix: %s", sample(r))
+	}
+}
+
+// checkFields tells what holds for a fix and for what is added to one, and returns
+// the names of its fields.
+func checkFields(t failer, r telemetry.Reading) map[string]bool {
 	t.Helper()
 	if r.FixTime.Year() < 1980 || r.FixTime.Year() > 2200 || r.FixTime.Location() != time.UTC {
 		t.Errorf("time of fix %v", r.FixTime)
@@ -87,9 +124,7 @@ func checkFix(t interface {
 			t.Errorf("%s is %v", f.Name, f.Value)
 		}
 	}
-	if !names["latitude"] || !names["longitude"] || !names["fix"] {
-		t.Errorf("no fix: %s", sample(r))
-	}
+	return names
 }
 
 // Whatever happens to a stream on its way, what comes out is sound, does not depend
