@@ -9,10 +9,10 @@ FUZZTIME ?= 5s
 # Debian packages that the tests need, each with a file by which it is known.
 PACKAGES := mosquitto mosquitto-clients dbus-daemon
 
-.PHONY: help run test deps build docs lint fuzz torture bench-obd clean
+.PHONY: help run test deps build docs lint fuzz conformance torture bench-obd clean
 
 help: ## Tell what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: build ## Run the demo: virtual vehicle, embedded broker, samples as they arrive (needs Go only)
 	@bin/telemetryd demo
@@ -51,6 +51,14 @@ fuzz: ## Run each fuzz target for FUZZTIME (5s)
 			echo "fuzz $$pkg $$target"; \
 			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x $$pkg || exit 1; \
 		done; done
+
+conformance: ## Score decode gps on recorded streams: LOGS=DIR with NAME.log and gpsd's NAME.log.chk (CAUSES=1 tells of each epoch that disagrees)
+	@[ -n '$(LOGS)' ] || { \
+		echo "make conformance needs a folder: make conformance LOGS=DIR [CAUSES=1]"; \
+		echo "DIR holds recorded streams NAME.log and beside each NAME.log.chk, what gpsd made of it (JSON lines with class TPV)."; \
+		exit 2; }
+	@[ -d '$(LOGS)' ] || { echo "make conformance: $(LOGS) is no folder"; exit 2; }
+	@logs=$$(cd '$(LOGS)' && pwd) && cd cmd/telemetryd && CONFORMANCE_LOGS="$$logs" CONFORMANCE_CAUSES='$(CAUSES)' go test -count=1 -run '^TestConformance$$'
 
 torture: ## Run the long forms: power cuts of the buffer, a day of driving with faults, the ceiling for 5 minutes (about 30 minutes)
 	TORTURE_SEEDS=20 go test -race -timeout 60m -run TestPowerCut -v ./internal/spool

@@ -113,6 +113,9 @@ func (a *assembler) end() {
 		a.cadence.ended(a.open.last)
 	}
 	a.publish()
+	if e := a.open; e.published == nil {
+		a.calendar.claim(e.zdaDay, e.time, e.arrived)
+	}
 	a.open = nil
 }
 

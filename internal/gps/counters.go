@@ -30,7 +30,8 @@ const (
 	NoTime Reason = "no_time"
 	// NoDate: an epoch with a position before the date is known.
 	NoDate Reason = "no_date"
-	// BadDate: an epoch whose date cannot be, even allowing for week rollovers.
+	// BadDate: a date that is none, of an RMC whose other fields count, or an epoch
+	// whose date cannot be, even allowing for week rollovers.
 	BadDate Reason = "bad_date"
 	// Coasting: an epoch whose only position was computed from fewer than three
 	// satellites.

@@ -13,34 +13,78 @@ const tooFarAhead = 10 * 366 * 24 * time.Hour
 // passed midnight always shows as a fall of the time of day by more than 12 h.
 const dateKept = 12 * time.Hour
 
+// longestPeriod is how much later than the last epoch the next one may be, by the
+// receiver's time of day, for its clock to have run on: the longest period seen in
+// receivers is 2 s.
+const longestPeriod = 2 * time.Second
+
 // calendar gives epochs their day: their own, else that of the epoch before, one
 // day on when the time of day fell by more than 12 h.
 type calendar struct {
 	build time.Time // dates before it are 1024 weeks late; zero for no such rule
 
-	day     time.Time // of the last epoch; zero while unknown
-	time    time.Duration
+	known   dating // of the last fix
+	claimed dating // a ZDA's, whose receiver had no fix yet
+}
+
+// dating is a day and the epoch it was last right for. The zero value is unknown.
+type dating struct {
+	day     time.Time
+	time    time.Duration // since 0:00 UTC of the day
 	arrived time.Duration
 }
 
-// date returns the day of an epoch and remembers it. own is what the epoch itself
-// says, zero if nothing.
-func (c *calendar) date(own time.Time, at, arrived time.Duration) (time.Time, Reason) {
-	d := own
+// at carries the day on to a later epoch; zero if it cannot be carried so far.
+func (d dating) at(t, arrived time.Duration) time.Time {
 	switch {
-	case !own.IsZero():
-		var ok bool
-		if d, ok = unroll(own, c.build); !ok {
-			return time.Time{}, BadDate
-		}
-	case c.day.IsZero() || arrived-c.arrived >= dateKept:
-		return time.Time{}, NoDate
-	case c.time-at > 12*time.Hour:
-		d = c.day.AddDate(0, 0, 1)
+	case d.day.IsZero() || arrived-d.arrived >= dateKept:
+		return time.Time{}
+	case d.time-t > 12*time.Hour:
+		return d.day.AddDate(0, 0, 1)
 	default:
-		d = c.day
+		return d.day
 	}
-	c.day, c.time, c.arrived = d, at, arrived
+}
+
+// runsOn carries the day on to the next epoch t, if the receiver's clock did not
+// jump in between.
+func (d dating) runsOn(t, arrived time.Duration) time.Time {
+	if passed := (t - d.time + 24*time.Hour) % (24 * time.Hour); passed > longestPeriod {
+		return time.Time{}
+	}
+	return d.at(t, arrived)
+}
+
+// claim notes an epoch without a fix; zda is the date of its ZDA, zero without one.
+// A receiver without a fix tells what its battery-backed clock says, or a date it
+// was built with; a jump of the time of day shows that it was wrong. When the first
+// fix comes without one, the clock was right, and so is its date.
+func (c *calendar) claim(zda time.Time, t, arrived time.Duration) {
+	day := zda
+	if day.IsZero() {
+		day = c.claimed.runsOn(t, arrived)
+	}
+	c.claimed = dating{day, t, arrived}
+}
+
+// date returns the day of an epoch with a fix and remembers it. own is what the
+// epoch itself says, zero if nothing.
+func (c *calendar) date(own time.Time, t, arrived time.Duration) (time.Time, Reason) {
+	d := own
+	if d.IsZero() {
+		d = c.known.at(t, arrived)
+	}
+	if d.IsZero() {
+		d = c.claimed.runsOn(t, arrived)
+	}
+	if d.IsZero() {
+		return time.Time{}, NoDate
+	}
+	d, ok := unroll(d, c.build)
+	if !ok {
+		return time.Time{}, BadDate
+	}
+	c.known = dating{d, t, arrived}
 	return d, ""
 }
 

@@ -82,6 +82,9 @@ func (d *decoder) sentence(line []byte, arrived time.Duration) {
 		}
 		d.assembler.dropped(why, string(line))
 	case relevant:
+		if s.badDate {
+			d.assembler.dropped(BadDate, string(line))
+		}
 		d.assembler.add(&s, arrived)
 	}
 }

@@ -28,6 +28,7 @@ func TestEpochs(t *testing.T) {
 		t0, t1 = `{"t":"2026-11-23T12:00:00.000Z",`, `{"t":"2026-11-23T12:00:01.000Z",`
 		pos    = `"latitude":48.137155,"longitude":11.5761233,`
 		gga    = `"altitude_m":519.2,"satellites":9,"hdop":0.9,"fix":"3d"}`
+		rmc    = `"gps_speed_kmh":18.52,"heading_deg":90,"fix":"2d"}`
 		full0  = `"altitude_m":519.2,"gps_speed_kmh":18.52,"heading_deg":90,"satellites":9,"hdop":0.9,"fix":"3d"}`
 		full1  = `"altitude_m":519.4,"gps_speed_kmh":20.37,"heading_deg":91,"satellites":8,"hdop":1.1,"fix":"3d"}`
 	)
@@ -61,7 +62,15 @@ func TestEpochs(t *testing.T) {
 		{"RMC A without a date", saying("GPRMC,120000,A," + where + ",,,,,"), "", "no_date"},
 		{"a position before the date", saying(gga0, rmc1, gga1), t1 + pos + full1, "no_date"},
 		{"the date of RMC V is not believed", saying("GPRMC,120000,V,,,,,,,050180,,", gga0, gga1), "", "no_date no_date"},
-		{"the date of ZDA without a position is not believed", saying(zda, gga1), "", "no_date"},
+		{"an RMC without a good date keeps the rest", saying(rmc0, "GPRMC,120001,A,"+where+",11.0,91.0,2311-1,,", gga1), t0 + pos + rmc + t1 + pos + full1, "bad_date"},
+		{"the date of ZDA right before the first position", saying(zda, gga1), t1 + pos + `"altitude_m":519.4,"satellites":8,"hdop":1.1,"fix":"3d"}`, ""},
+		{"the date of ZDA, a silent second before", saying(zda, "GPGGA,120001,,,,,0,,,,,,,,", "GPGLL,"+where+",120003,A"),
+			`{"t":"2026-11-23T12:00:03.000Z",` + pos + `"fix":"2d"}`, ""},
+		{"the date of ZDA is not believed when the time jumps to the first position", saying("GPZDA,115955,06,01,1980,00,00", gga0), "", "no_date"},
+		{"nor when it jumps back", saying("GPZDA,120005,06,01,1980,00,00", gga0), "", "no_date"},
+		{"nor when it jumped on the way", saying("GPZDA,115955,06,01,1980,00,00", "GPGGA,115959,,,,,0,,,,,,,,", gga0), "", "no_date"},
+		{"a date known from a fix goes before a ZDA without one", saying(rmc0, "GPZDA,120001,06,01,1980,00,00", "GPGLL,"+where+",120002,A"),
+			t0 + pos + rmc + `{"t":"2026-11-23T12:00:02.000Z",` + pos + `"fix":"2d"}`, ""},
 		{"a position without a time", saying(rmc0, "GPGLL,"+where+",,A"), t0 + pos + `"gps_speed_kmh":18.52,"heading_deg":90,"fix":"2d"}`, "no_time"},
 		{"a cold receiver's empty sentences", saying("GPRMC,,V,,,,,,,,,,N", "GPGGA,,,,,,0,00,99.99,,,,,,", "GPGLL,,,,,,V,N", "GPVTG,,,,,,,,,N"), "", ""},
 		{"no end of the last line", saying(rmc0) + strings.TrimSpace(say(gga0)), t0 + pos + full0, ""},
@@ -92,12 +101,16 @@ func TestTimes(t *testing.T) {
 	}{
 		{"fractions", saying(at("120000.2", "231126"), at("120000.40", "231126"), at("120000.600", "231126"), at("120000.8004", "231126"), at("120001.", "231126")),
 			[]string{"2026-11-23T12:00:00.200Z", "2026-11-23T12:00:00.400Z", "2026-11-23T12:00:00.600Z", "2026-11-23T12:00:00.800Z", "2026-11-23T12:00:01.000Z"}},
+		{"a period of 0.32 s", saying(at("120000.00", "231126"), at("120000.32", "231126"), at("120000.640", "231126")),
+			[]string{"2026-11-23T12:00:00.000Z", "2026-11-23T12:00:00.320Z", "2026-11-23T12:00:00.640Z"}},
+		{"one time in two ways of writing is one epoch", saying(at("120000", "231126"), "GPGGA,120000.000,"+where+",1,09,,,,,,,"), []string{"2026-11-23T12:00:00.000Z"}},
 		{"Millisecond 1000", saying(at("235959.9996", "311226")), []string{"2027-01-01T00:00:00.000Z"}},
 		{"a leap second is the next second", saying(at("235960", "311226")), []string{"2027-01-01T00:00:00.000Z"}},
 		{"midnight without a date", saying(at("235959", "281226"), "GPGGA,000000,"+where+",1,09,,,,,,,", "GPGGA,000001,"+where+",1,09,,,,,,,"),
 			[]string{"2026-12-28T23:59:59.000Z", "2026-12-29T00:00:00.000Z", "2026-12-29T00:00:01.000Z"}},
 		{"midnight after Millisecond 1000", saying(at("235959.9996", "281226"), "GPGGA,000001,"+where+",1,09,,,,,,,"),
 			[]string{"2026-12-29T00:00:00.000Z", "2026-12-29T00:00:01.000Z"}},
+		{"midnight between ZDA and the first position", saying("GPZDA,235959,31,12,2026,00,00", "GPGLL,"+where+",000000,A"), []string{"2027-01-01T00:00:00.000Z"}},
 		{"a step back is no midnight", saying(at("120005", "281226"), "GPGGA,120003,"+where+",1,09,,,,,,,"),
 			[]string{"2026-12-28T12:00:05.000Z", "2026-12-28T12:00:03.000Z"}},
 		{"last century", saying(at("120000", "220899")), []string{"1999-08-22T12:00:00.000Z"}},
@@ -151,6 +164,34 @@ func TestDateIsKept(t *testing.T) {
 	}
 	if _, why := c.date(time.Time{}, 21*time.Hour, 23*time.Hour); why != NoDate {
 		t.Errorf("12 h later: %q", why)
+	}
+}
+
+// A date that a receiver claimed before its first fix ends with a gap as well, and is
+// as late as any other.
+func TestClaimedDate(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		build   time.Time
+		passed  time.Duration // by the receiver's time of day
+		arrived time.Duration // after the claim
+		want    time.Time
+		why     Reason
+	}{
+		{"half a second later", time.Time{}, 500 * ms, time.Second, date(2026, 12, 31), ""},
+		{"the longest period", time.Time{}, 2 * time.Second, 2 * time.Second, date(2027, 1, 1), ""},
+		{"longer", time.Time{}, 2001 * ms, 2 * time.Second, time.Time{}, NoDate},
+		{"a day asleep", time.Time{}, time.Second, 24*time.Hour + time.Second, time.Time{}, NoDate},
+		{"1024 weeks late", date(2030, 1, 1), 500 * ms, time.Second, time.Time{}, BadDate},
+		{"1024 weeks late, in time", date(2040, 1, 1), 500 * ms, time.Second, date(2046, 8, 16), ""},
+	} {
+		cal := calendar{build: c.build}
+		at := 24*time.Hour - time.Second
+		cal.claim(date(2026, 12, 31), at, 0)
+		got, why := cal.date(time.Time{}, (at+c.passed)%(24*time.Hour), c.arrived)
+		if why != c.why || why == "" && !got.Equal(c.want) {
+			t.Errorf("%s: %v, %q; want %v, %q", c.name, got, why, c.want, c.why)
+		}
 	}
 }
 

@@ -31,6 +31,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte(second(0) + second(1)))
 	f.Add([]byte("293,N*00\r\n$$GNGGA,120000," + where + ",1,00,99.99,-4,M,,M,,*00\r\r\n!AIVDM,1*00\n\xb5\x62\x01\x07"))
 	f.Add([]byte(saying("GPZDA,235960.9999,31,12,1999,,", "GPGLL,9000.0000,S,18000.0000,W,235960.9999,A", "GPVTG,,T,,M,,N,,K", "GPGSA,A,1,,,,")))
+	f.Add([]byte(saying("GPZDA,235959,31,12,2026,00,00", "GPGLL,"+where+",000000.5,A,A", "GPRMC,000001,A,"+where+",1,2,0101-1,,,A")))
 	f.Add([]byte("$GPRMC,$GPRMC,120000,A*\x00$GPTXT\\*5C\n"))
 	recorded, err := os.ReadFile("testdata/mixed.nmea")
 	if err != nil {
@@ -50,6 +51,31 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
+// A live decoder, which closes epochs early, after silences and again when more comes,
+// delivers nothing that cannot be, either.
+func FuzzLive(f *testing.F) {
+	f.Add([]byte(second(0)+second(1)+second(2)+second(3)+second(4)+second(5)+second(6)), uint16(97), uint16(140))
+	f.Add([]byte(saying("GPZDA,235959,31,12,2026,00,00", "GPGLL,"+where+",000000.5,A,A", "GPVTG,1,T,,M,2,N,,K", "GPGLL,"+where+",000000.5,A,A")), uint16(40), uint16(160))
+	f.Fuzz(func(t *testing.T, in []byte, chunk, silence uint16) {
+		fixed := map[time.Time]bool{}
+		d := newDecoder(true, date(2026, 1, 1), &Counters{}, func(r telemetry.Reading) {
+			if fixed[r.FixTime] {
+				checkFields(t, r)
+				return
+			}
+			fixed[r.FixTime] = true
+			checkFix(t, r)
+		}, func(Reason, string) {})
+		now := time.Duration(0)
+		for piece := range slices.Chunk(signed(in), 1+int(chunk)) {
+			now += time.Duration(silence) * ms
+			d.quiet(now)
+			d.feed(piece, now)
+		}
+		d.end()
+	})
+}
+
 // signed gives every sentence of in the checksum it should have, so that damage
 // gets past it.
 func signed(in []byte) []byte {
@@ -62,12 +88,24 @@ func signed(in []byte) []byte {
 	return []byte(out.String())
 }
 
-// checkFix tells what holds for every fix, whatever came in.
-func checkFix(t interface {
+// failer is a testing.T or a rapid.T.
+type failer interface {
 	Helper()
 	Errorf(format string, args ...any)
-}, r telemetry.Reading,
-) {
+}
+
+// checkFix tells what holds for every fix, whatever came in.
+func checkFix(t failer, r telemetry.Reading) {
+	t.Helper()
+	names := checkFields(t, r)
+	if !names["latitude"] || !names["longitude"] || !names["fix"] {
+		t.Errorf("no fix: %s", sample(r))
+	}
+}
+
+// checkFields tells what holds for a fix and for what is added to one, and returns
+// the names of its fields.
+func checkFields(t failer, r telemetry.Reading) map[string]bool {
 	t.Helper()
 	if r.FixTime.Year() < 1980 || r.FixTime.Year() > 2200 || r.FixTime.Location() != time.UTC {
 		t.Errorf("time of fix %v", r.FixTime)
@@ -86,9 +124,7 @@ func checkFix(t interface {
 			t.Errorf("%s is %v", f.Name, f.Value)
 		}
 	}
-	if !names["latitude"] || !names["longitude"] || !names["fix"] {
-		t.Errorf("no fix: %s", sample(r))
-	}
+	return names
 }
 
 // Whatever happens to a stream on its way, what comes out is sound, does not depend

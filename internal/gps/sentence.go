@@ -20,6 +20,8 @@ type sentence struct {
 	day   time.Time     // zero without a date
 	rmc   bool          // an RMC that is valid
 
+	badDate bool // an RMC whose date is none; what else it says stands
+
 	position            bool
 	latitude, longitude float64 // degrees, north and east positive
 	coasting            bool    // computed from fewer than three satellites
@@ -59,16 +61,17 @@ type form struct {
 	text           []int  // other fields that are needed
 	status         int    // index of what tells valid from invalid, -1 for none
 	known          string // the status characters that go-nmea takes
+	faa            int    // index of the mode indicator where it counts, 0 for none
 }
 
 // forms is NMEA 0183 as real receivers speak it. GSA: the Navior CH-4701 has 24
 // satellites in place of 12.
 var forms = map[string]*form{
-	"RMC": {min: 9, full: 11, max: 14, time: 0, position: 2, unsigned: []int{6, 7}, whole: []int{8}, status: 1, known: "AV"},
+	"RMC": {min: 9, full: 11, max: 14, time: 0, position: 2, unsigned: []int{6, 7}, text: []int{8}, status: 1, known: "AV"},
 	"GGA": {min: 9, full: 14, max: 16, time: 0, position: 1, unsigned: []int{7}, whole: []int{6}, signed: []int{8}, text: []int{9}, status: 5, known: "0123456"},
 	"GNS": {min: 9, full: 12, max: 14, time: 0, position: 1, unsigned: []int{7}, whole: []int{6}, signed: []int{8}, status: 5, known: "NADPRFEMS"},
-	"GLL": {min: 6, full: 6, max: 8, time: 4, position: 0, status: 5, known: "AV"},
-	"VTG": {min: 6, full: 8, max: 10, time: -1, position: -1, unsigned: []int{0, 4, 6}, text: []int{1, 5, 7}, status: -1},
+	"GLL": {min: 6, full: 6, max: 8, time: 4, position: 0, status: 5, known: "AV", faa: 6},
+	"VTG": {min: 6, full: 8, max: 10, time: -1, position: -1, unsigned: []int{0, 4, 6}, text: []int{1, 5, 7}, status: -1, faa: 8},
 	"GSA": {min: 2, full: 17, max: 31, time: -1, position: -1, unsigned: []int{15}, text: []int{1}, status: -1},
 	"ZDA": {min: 4, full: 6, max: 8, time: 0, position: -1, whole: []int{1, 2, 3}, status: -1},
 }
@@ -78,7 +81,8 @@ type parser struct {
 	nmea   nmea.SentenceParser
 	form   *form
 	status string // before what go-nmea refuses was blanked
-	faa    string // mode indicator of a VTG
+	faa    string // mode indicator of a VTG or GLL
+	date   string // of an RMC
 }
 
 func newParser() *parser {
@@ -125,8 +129,8 @@ func (p *parser) repair(b *nmea.BaseSentence) error {
 		return refusal{why: FieldCount}
 	}
 	p.faa = ""
-	if b.Type == nmea.TypeVTG && n > 8 {
-		p.faa = b.Fields[8]
+	if f.faa > 0 && n > f.faa {
+		p.faa = strings.TrimSpace(b.Fields[f.faa])
 	}
 	from := b.Fields
 	if b.Type == nmea.TypeGSA && n > f.full+1 {
@@ -156,7 +160,15 @@ func (p *parser) repair(b *nmea.BaseSentence) error {
 			return nil // nothing else is to be believed
 		}
 	}
-	return f.takeValues(take)
+	if err := f.takeValues(take); err != nil {
+		return err
+	}
+	if b.Type == nmea.TypeRMC {
+		if p.date = to[8]; !isDigits(p.date, 6) { // Telit's HE910 prints a year of -1
+			to[8] = ""
+		}
+	}
+	return nil
 }
 
 func (f *form) takeValues(take func(int) string) error {
@@ -198,6 +210,8 @@ func (p *parser) valid(typ string) bool {
 		return isDigits(p.status, 1) && p.status != "0"
 	case nmea.TypeGNS:
 		return strings.Trim(p.status, "N") != ""
+	case nmea.TypeGLL: // NMEA 2.3: N is "data not valid", whatever the status says
+		return p.status == "A" && p.faa != nmea.FAAModeDataNotValid
 	default:
 		return p.status == "A"
 	}
@@ -214,7 +228,7 @@ func (p *parser) fill(s *sentence, parsed nmea.Sentence) error {
 		s.rmc = true
 		s.setPosition(m.Latitude, m.Longitude, m.Fields[2])
 		s.speed, s.course = known(m.Speed*kmhPerKnot, m.Fields[6]), known(m.Course, m.Fields[7])
-		return s.setShortDate(m.Fields[8], m.Date)
+		s.setShortDate(p.date, m.Date)
 	case nmea.GGA:
 		s.setTime(m.Time)
 		if !p.valid(nmea.TypeGGA) {
@@ -296,16 +310,18 @@ func (s *sentence) setPosition(lat, lon float64, field string) {
 	s.position, s.latitude, s.longitude = field != "", lat, lon
 }
 
-// setShortDate takes an RMC's ddmmyy; years 80 to 99 are of the last century.
-func (s *sentence) setShortDate(field string, d nmea.Date) error {
-	if field == "" {
-		return nil
+// setShortDate takes an RMC's ddmmyy; years 80 to 99 are of the last century. A
+// receiver that does not know it sends nothing, zeros or what is no date; its
+// position and speed are no worse for that.
+func (s *sentence) setShortDate(field string, d nmea.Date) {
+	if field == "" || field == "000000" {
+		return
 	}
 	year := 2000 + d.YY
 	if d.YY >= 80 {
 		year = 1900 + d.YY
 	}
-	return s.setDay(year, d.MM, d.DD)
+	s.badDate = !d.Valid || s.setDay(year, d.MM, d.DD) != nil
 }
 
 // setLongDate takes a ZDA's date. A receiver that does not know it yet sends
