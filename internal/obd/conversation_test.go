@@ -316,52 +316,58 @@ func TestCountDigit(t *testing.T) {
 // An answer that comes much later than usual is dropped; what is slow for good becomes
 // usual, for each request by itself.
 func TestLate(t *testing.T) {
-	d := delays{}
+	const fast, slow = 20 * time.Millisecond, 300 * time.Millisecond
+	d, now := delays{}, time.Duration(0)
+	late := func(kind string, took time.Duration) bool {
+		now += 100 * time.Millisecond
+		return d.late(kind, took, now)
+	}
 	for range 20 {
-		if d.late(polls, 20*time.Millisecond) {
+		if late(polls, fast) {
 			t.Error("the usual is late")
 		}
 	}
-	if !d.late(polls, 2*time.Second) {
+	if !late(polls, 2*time.Second) {
 		t.Error("two seconds are not late")
 	}
-	if d.late(polls, 60*time.Millisecond) {
+	if late(polls, 60*time.Millisecond) {
 		t.Error("a little more than usual is late")
 	}
-	// A link that holds back two of three does not become the measure of itself.
+	// A link that holds back nine of ten does not become the measure of itself.
 	for n := range 300 {
-		took := 300 * time.Millisecond
-		if n%3 == 0 {
-			took = 20 * time.Millisecond
+		took := slow
+		if n%10 == 0 {
+			took = fast
 		}
-		if late := d.late(polls, took); late != (n%3 != 0) {
-			t.Errorf("answer %d after %v: late %v", n, took, late)
+		if late(polls, took) != (took == slow) {
+			t.Errorf("answer %d after %v", n, took)
 		}
 	}
 	dropped := 0
 	for range 100 {
-		if d.late(polls, 500*time.Millisecond) {
+		if late(polls, slow) {
 			dropped++
 		}
 	}
-	if dropped == 0 || dropped > 4 {
-		t.Errorf("%d of 100 dropped before half a second was usual", dropped)
+	if dropped < 20 || dropped > 55 {
+		t.Errorf("%d of 100 in 10 s dropped before %v was usual", dropped, slow)
 	}
 	// One ECU is slow at one thing: only its first answer may have been held back.
 	d = delays{}
 	for n := range 20 {
-		if late := d.late("220105", 400*time.Millisecond); late != (n == 0) {
-			t.Errorf("answer %d of a slow ECU: late %v", n, late)
+		now += 10 * time.Second
+		if late("220105", slow) != (n == 0) {
+			t.Errorf("answer %d of a slow ECU", n)
 		}
-		if d.late(polls, 20*time.Millisecond) {
+		if late(polls, fast) {
 			t.Error("the fast is late beside the slow")
 		}
 	}
 	// The first answer of all was held back: it sets no measure.
 	d = delays{}
-	for n, took := range []time.Duration{2 * time.Second, 20 * time.Millisecond, time.Second, 20 * time.Millisecond} {
-		if late := d.late(polls, took); late != (took > lateness) {
-			t.Errorf("answer %d after %v: late %v", n, took, late)
+	for n, took := range []time.Duration{2 * time.Second, fast, time.Second, fast} {
+		if late(polls, took) != (took > lateness) {
+			t.Errorf("answer %d after %v", n, took)
 		}
 	}
 }

@@ -132,7 +132,7 @@ func (s *session) voltage(ctx context.Context) (r telemetry.Reading, err error) 
 	if a.Has(Restarted) {
 		return r, errRestarted
 	}
-	if s.delays.late("ATRV", reply.arrived-sent) {
+	if s.delays.late("ATRV", reply.arrived-sent, sent) {
 		s.counters.trouble(Late)
 		return r, nil
 	}

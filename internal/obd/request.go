@@ -98,7 +98,7 @@ func (s *session) exchange(ctx context.Context, q query, got func(Answer) bool) 
 	if a.Has(AsksForTime) && len(a.Messages) == 0 && len(s.slow) < maxSlow {
 		s.slow[q.text] = true
 	}
-	if len(a.Messages) > 0 && q.opens == 0 && s.delays.late(q.kind(), r.arrived-sent) && !q.undated {
+	if len(a.Messages) > 0 && q.opens == 0 && s.delays.late(q.kind(), r.arrived-sent, sent) && !q.undated {
 		s.counters.trouble(Late)
 		a.Messages = nil
 	}
