@@ -96,7 +96,7 @@ func (s *session) exchange(ctx context.Context, q query, got func(Answer) bool) 
 		s.filtered = true
 	}
 	s.judgeSlow(q, a)
-	if q.opens == 0 {
+	if q.opens == 0 && len(a.Messages) > 0 {
 		s.date(q, &a, r, sent)
 	}
 	return a, r.arrived, nil
