@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	// Scenarios wait for wires most of the time; fuzzing does not.
 	if flag.Lookup("test.fuzz").Value.String() == "" {
-		if err := flag.Set("test.parallel", "8"); err != nil {
+		if err := flag.Set("test.parallel", "16"); err != nil {
 			panic(err)
 		}
 	}
