@@ -44,7 +44,7 @@ lint: ## Check formatting, vet, go fix and staticcheck
 	@changes=$$(go fix -diff ./... 2>&1); [ -z "$$changes" ] || { echo "$$changes"; exit 1; }
 	go tool -modfile=tools/go.mod staticcheck ./...
 
-fuzz: ## Run each fuzz target for FUZZTIME (5s)
+fuzz: ## Run each fuzz target for FUZZTIME (5s; make fuzz FUZZTIME=10m for long)
 	@go list -f '{{$$p := .ImportPath}}{{range .TestGoFiles}}{{$$p}} {{$$.Dir}}/{{.}}{{"\n"}}{{end}}' ./... | while read pkg file; do \
 		[ -n "$$file" ] || continue; \
 		for target in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$file); do \

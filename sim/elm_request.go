@@ -205,6 +205,9 @@ func (a *adapter) receptions(e *ecu, data []byte, now time.Time) []reception {
 		}
 		all[len(all)-1].served = m.served
 	}
+	if e.number == 1 && len(all) > 0 {
+		all[0].after = a.traits.SlowSecond
+	}
 	if slow := a.traits.SlowBattery; slow > 0 && e.number == batteryECU && len(all) > 0 {
 		all[0].after = slow
 		working := a.car.protocol.frames(e, []byte{0x7F, data[0], 0x78})

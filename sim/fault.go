@@ -160,6 +160,7 @@ var faultTable = []Fault{
 	{Name: "stray_line", Says: "a line of another ECU stands before the answer", answer: strayLine},
 	{Name: "junk", Says: "NUL and bytes outside ASCII stand around the lines", answer: junk},
 	{Name: "half_line", Says: "the answer ends in the middle of a line", answer: halfLine},
+	{Name: "lost_bytes", Says: "bytes are lost within a line", answer: lostBytes},
 	{Name: "echo_stuck", Says: "echo cannot be switched off", lasts: 5 * time.Second},
 	{Name: "searching", Says: "SEARCHING... stands before the answer", answer: before("SEARCHING...", false)},
 	{Name: "bus_init_prefix", Says: "BUS INIT: ...OK stands before the answer", answer: before("BUS INIT: ...OK", false)},

@@ -146,6 +146,19 @@ func halfLine(a *adapter, ctx context.Context, x exchange) []reception {
 	return nil
 }
 
+// lostBytes loses a byte of the first value, two characters on the wire: on CAN what
+// fills the frame moves up into its place.
+func lostBytes(a *adapter, ctx context.Context, x exchange) []reception {
+	f := x.frames[0].frame
+	at := min(len(f.data)-1, 3)
+	f.data = append(append([]byte(nil), f.data[:at]...), f.data[at+1:]...)
+	a.print(ctx, a.format(f), true, nil)
+	for _, r := range x.frames[1:] {
+		a.print(ctx, a.format(r.frame), true, nil)
+	}
+	return nil
+}
+
 func sparePrompt(a *adapter, ctx context.Context, x exchange) []reception {
 	a.print(ctx, ">", true, nil)
 	a.pause(ctx, 30*time.Millisecond)
@@ -236,7 +249,7 @@ func (f *Fault) fits(answer []reception) bool {
 		return frames >= 3
 	case "lost_frame":
 		return frames >= 2
-	case "data_error_mark", "rx_error_mark", "half_line", "junk", "stray_line", "wrong_ecu", "interleaved":
+	case "data_error_mark", "rx_error_mark", "half_line", "lost_bytes", "junk", "stray_line", "wrong_ecu", "interleaved":
 		return frames >= 1
 	}
 	return true

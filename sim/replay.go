@@ -2,6 +2,7 @@ package sim
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -70,16 +71,14 @@ type recorded struct {
 // longestGap bounds the pause between two files of a recording.
 const longestGap = 5 * time.Second
 
-// parseRecording reads all entries that carry bytes. The last line may be cut off.
+// parseRecording reads all entries that carry bytes. Lines that are damaged are left
+// out; a file without any other is no recording.
 func parseRecording(r io.Reader) (kind string, entries []recorded, err error) {
 	in := bufio.NewScanner(r)
 	in.Buffer(nil, 1<<20)
 	var base, last time.Duration
-	var broken error
+	var broken error // the first, told when nothing else is there
 	for number := 1; in.Scan(); number++ {
-		if broken != nil {
-			return "", nil, broken // it was not the last line
-		}
 		line := in.Text()
 		if rest, found := strings.CutPrefix(line, "# telemetryd recording 1 "); found {
 			kind, _, _ = strings.Cut(rest, " ")
@@ -91,19 +90,25 @@ func parseRecording(r io.Reader) (kind string, entries []recorded, err error) {
 		}
 		parts := strings.SplitN(line, " ", 3)
 		if len(parts) < 3 {
-			broken = fmt.Errorf("line %d is no entry of a recording: %.40q", number, line)
+			broken = cmp.Or(broken, fmt.Errorf("line %d is no entry of a recording: %.40q", number, line))
 			continue
 		}
 		seconds, err := strconv.ParseFloat(parts[0], 64)
 		data, quoteErr := strconv.Unquote(parts[2])
 		if err := errors.Join(err, quoteErr); err != nil {
-			broken = fmt.Errorf("line %d is no entry of a recording: %w", number, err)
+			broken = cmp.Or(broken, fmt.Errorf("line %d is no entry of a recording: %w", number, err))
 			continue
 		}
 		at := base + time.Duration(seconds*float64(time.Second))
 		last = at
-		if parts[1] != "=" {
-			entries = append(entries, recorded{at, parts[1] == ">", []byte(data)})
+		switch parts[1] {
+		case ">", "]": // ] and [ repeat the beginning of the session
+			entries = append(entries, recorded{at, true, []byte(data)})
+		case "<", "[":
+			entries = append(entries, recorded{at, false, []byte(data)})
+		case "=":
+		default:
+			broken = cmp.Or(broken, fmt.Errorf("line %d is no entry of a recording: mark %.10q", number, parts[1]))
 		}
 	}
 	if err := in.Err(); err != nil {
@@ -111,6 +116,9 @@ func parseRecording(r io.Reader) (kind string, entries []recorded, err error) {
 	}
 	if kind != "obd" && kind != "gps" {
 		return "", nil, errors.New("no recording of telemetryd: it begins with `# telemetryd recording 1 obd` or gps")
+	}
+	if len(entries) == 0 && broken != nil {
+		return "", nil, broken
 	}
 	return kind, entries, nil
 }

@@ -83,8 +83,20 @@ func TestReplayByClock(t *testing.T) {
 	}
 }
 
+// A damaged line costs itself alone, and what a file repeats of its session's beginning
+// is played.
+func TestReplayDamaged(t *testing.T) {
+	c := replay(t, "# telemetryd recording 1 obd x\n0.0 ] \"ATZ\\r\"\n0.0 [ \"ELM327 v1.5\\r\\r>\"\nnonsense\n0.1 > \"010C\\r\"\n0.2 < \"41 0C 1A F8\\r\\r>\"\n0.3 < \"cut")
+	for send, want := range map[string]string{"ATZ\r": "ELM327 v1.5\r\r>", "010C\r": "41 0C 1A F8\r\r>", "010D\r": "?\r\r>"} {
+		if _, err := c.Write([]byte(send)); err != nil {
+			t.Fatal(err)
+		}
+		expect(t, c, want)
+	}
+}
+
 func TestReplayRefuses(t *testing.T) {
-	for _, text := range []string{"", "$GPRMC,1\n", "# telemetryd recording 1 obd x\nnonsense\n0.1 < \"a\"\n"} {
+	for _, text := range []string{"", "$GPRMC,1\n", "# telemetryd recording 1 obd x\nnonsense\n0.1 ? \"a\"\n"} {
 		if p, err := Replay(t.Context(), strings.NewReader(text), "tcp://127.0.0.1:0"); err == nil {
 			p.Close()
 			t.Errorf("%q was played", text)

@@ -77,6 +77,8 @@ type OBDConfig struct {
 	// FarBattery puts the battery's ECU on 79B, outside ISO 15765-4: it answers as 7BB,
 	// and sends more than a first frame only when ATFCSM1, ATFCSH and ATFCSD say how.
 	FarBattery bool
+	// SlowSecond is how much longer than the engine's the second ECU takes.
+	SlowSecond time.Duration
 	// OnRequest is called with each request that goes over the bus and when; nil for
 	// none. It must return soon.
 	OnRequest func(t time.Time, request string)

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"encoding/hex"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Bus is how answers look on the wire, by the adapter's protocol digit (ATDPN,
@@ -42,8 +44,11 @@ func (b Bus) isCAN() bool { return b == CAN11 || b == CAN29 }
 
 // Message is one whole answer of one ECU.
 type Message struct {
-	ECU  string // "7E8", "18DAF110", "10"; empty with headers off
-	Data []byte // from the service byte on: 41 0C 1A F8
+	ECU     string        // "7E8", "18DAF110", "10"; empty with headers off
+	Data    []byte        // from the service byte on: 41 0C 1A F8
+	Arrived time.Duration // of its last byte, where the session knows it
+
+	end int // of its last line, in the bytes of the answer
 }
 
 // Cause says why bytes gave no message; it is a label for counters.
@@ -98,6 +103,8 @@ type Answer struct {
 	Noticed  []Cause  // what cost nothing
 	Lines    []string // the lines as they came, echo removed: for AT commands
 	Frames   int      // lines that carry bytes of a car, whatever they are worth
+
+	late bool // a message was taken out because nobody knows when it was measured
 }
 
 // Has reports whether a line was refused for this cause.
@@ -109,9 +116,6 @@ func (a Answer) Has(c Cause) bool {
 	}
 	return false
 }
-
-// Text joins the answer's lines, for messages to people.
-func (a Answer) Text() string { return strings.Join(a.Lines, " / ") }
 
 // texts maps what an adapter says to its cause, matched from the start of a line,
 // a longer text before its own beginning.
@@ -147,15 +151,20 @@ func textCause(line string) (Cause, bool) {
 // parseAnswer judges what arrived up to a prompt. request is what was sent, to
 // know its echo; bus is the shape to expect. Only complete and verified messages
 // become Messages, all else is Trouble.
-func parseAnswer(raw []byte, request string, bus Bus) Answer {
+func parseAnswer(raw []byte, request string, bus Bus) Answer { return parse(raw, request, bus, nil) }
+
+// parse is parseAnswer with what is known of the ECUs: padded are those that fill
+// their CAN frames, and is added to.
+func parse(raw []byte, request string, bus Bus, padded map[string]bool) Answer {
 	var a Answer
-	p := parser{bus: bus, answer: &a}
-	for line := range lines(raw) {
+	p := parser{bus: bus, answer: &a, padded: padded}
+	for line, end := range lines(raw) {
 		if request != "" && isEcho(line, request) {
 			a.Noticed = append(a.Noticed, Echo)
 			continue
 		}
 		a.Lines = append(a.Lines, line)
+		p.end = end
 		p.line(line)
 	}
 	p.finish()
@@ -167,20 +176,26 @@ func parseAnswer(raw []byte, request string, bus Bus) Answer {
 
 func isJunk(c byte) bool { return (c < ' ' || c > '~') && c != '\r' && c != '\n' }
 
-// lines yields the printable lines of raw: split at CR, LF and prompt, whatever
-// ATL says; NUL and bytes outside ASCII may stand anywhere and are left out.
-func lines(raw []byte) func(yield func(string) bool) {
-	return func(yield func(string) bool) {
-		for part := range bytes.FieldsFuncSeq(raw, func(r rune) bool { return r == '\r' || r == '\n' || r == '>' }) {
-			clean := make([]byte, 0, len(part))
-			for _, c := range part {
+// lines yields the printable lines of raw and where each ends: split at CR, LF and
+// prompt, whatever ATL says; NUL and bytes outside ASCII may stand anywhere and are
+// left out.
+func lines(raw []byte) iter.Seq2[string, int] {
+	return func(yield func(string, int) bool) {
+		for begin := 0; begin < len(raw); {
+			end := begin + bytes.IndexAny(raw[begin:], "\r\n>")
+			if end < begin {
+				end = len(raw)
+			}
+			clean := make([]byte, 0, end-begin)
+			for _, c := range raw[begin:end] {
 				if c >= ' ' && c <= '~' {
 					clean = append(clean, c)
 				}
 			}
-			if line := strings.ToUpper(strings.TrimSpace(string(clean))); line != "" && !yield(line) {
+			if line := strings.ToUpper(strings.TrimSpace(string(clean))); line != "" && !yield(line, end) {
 				return
 			}
+			begin = end + 1
 		}
 	}
 }
@@ -211,6 +226,8 @@ type parser struct {
 	answer *Answer
 	open   []*assembly // multi-frame messages under way, one an ECU
 	loose  *assembly   // the same with headers off
+	padded map[string]bool
+	end    int // of the line at hand
 }
 
 // assembly is an ISO 15765-2 message of which frames are still to come.
@@ -239,7 +256,7 @@ func (p *parser) message(ecu string, data []byte, text string) {
 		}
 		p.answer.Trouble = append(p.answer.Trouble, Trouble{Cause: cause, Text: text, ECU: ecu, Code: data[2]})
 	case len(data) >= 1 && isResponse(data[0]):
-		p.answer.Messages = append(p.answer.Messages, Message{ecu, data})
+		p.answer.Messages = append(p.answer.Messages, Message{ECU: ecu, Data: data, end: p.end})
 	default:
 		p.trouble(Garbage, text)
 	}

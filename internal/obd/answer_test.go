@@ -119,7 +119,7 @@ func TestMeasure(t *testing.T) {
 		{0x01, []byte{0x82, 0, 0, 0}, "dtc_count=2 mil_on=true"}, {0x01, []byte{0x00, 0, 0, 0}, "dtc_count=0 mil_on=false"},
 	} {
 		var r telemetry.Reading
-		if err := measure(&r, item{test.pid, test.data}, nil); err != nil {
+		if err := measure(&r, item{pid: test.pid, data: test.data}, nil); err != nil {
 			t.Errorf("PID %02X: %v", test.pid, err)
 		}
 		var got strings.Builder
@@ -141,7 +141,7 @@ func TestEveryParameter(t *testing.T) {
 		for _, fill := range []byte{0x00, 0x01, 0x7F, 0x80, 0xFF} {
 			data := slices.Repeat([]byte{fill}, p.width)
 			var r telemetry.Reading
-			if err := measure(&r, item{pid, data}, nil); err != nil || len(r.Fields) != len(p.signals) {
+			if err := measure(&r, item{pid: pid, data: data}, nil); err != nil || len(r.Fields) != len(p.signals) {
 				t.Errorf("PID %02X of %X: %v, %v", pid, data, r.Fields, err)
 			}
 		}

@@ -15,9 +15,12 @@ type car struct {
 	ecus     []string // that answered the first question
 	speaker  string   // whose values count
 	known    string   // who spoke for this car before
-	// others are the PIDs that ECUs beside the speaker have.
+	// others are the PIDs that ECUs beside the speaker have. Without headers, when
+	// nobody knows who speaks, claims counts the ECUs that have a PID.
 	others   map[byte]bool
-	silences int // questions in a row that nobody answered
+	claims   map[byte]int
+	silences int  // questions in a row that nobody answered
+	several  bool // without headers: more than one ECU answered the first question
 }
 
 // searchEvery is how many questions to a silent car stay on the bus it was last seen
@@ -49,6 +52,8 @@ func (s *session) findBus(ctx context.Context, last byte) error {
 			return err
 		}
 		s.known = "" // it may be another car
+	} else if s.silences++; s.silences%searchEvery == 0 {
+		s.known = ""
 	}
 	a, err := s.command(ctx, "ATDPN")
 	if err != nil {
@@ -75,15 +80,20 @@ func isSilence(err error) bool {
 // is how long the adapter may take to open the bus.
 func (s *session) hello(ctx context.Context, opens time.Duration) error {
 	s.protocol, s.at = 0, channel{}
-	s.ecus = nil
+	s.ecus, s.several = nil, false
 	for range engineTries {
 		a, _, err := s.exchange(ctx, query{text: "0100", opens: opens, undated: true}, never)
 		if err != nil {
 			return err
 		}
 		for _, m := range a.Messages {
-			if _, err := split(m.Data, []byte{0x00}); err == nil && !slices.Contains(s.ecus, m.ECU) {
+			_, err := split(m.Data, []byte{0x00})
+			switch {
+			case err != nil:
+			case !slices.Contains(s.ecus, m.ECU):
 				s.ecus = append(s.ecus, m.ECU)
+			case m.ECU == "":
+				s.several = true
 			}
 		}
 		if len(s.ecus) == 0 {
@@ -134,7 +144,7 @@ func (s *session) learnProtocol(ctx context.Context) error {
 		return err
 	}
 	for _, line := range d.Lines {
-		if digit := strings.TrimPrefix(line, "A"); len(digit) == 1 && digit != "0" {
+		if digit := strings.TrimPrefix(line, "A"); len(digit) == 1 && strings.Contains("123456789ABC", digit) {
 			s.protocol = digit[0]
 		}
 	}
@@ -158,7 +168,7 @@ func speaker(ecus []string) string {
 // discover asks which PIDs the car has: the next bitmap only while the last one
 // says that there is more. whole is false when one was promised and did not come.
 func (s *session) discover(ctx context.Context) (pids []byte, whole bool, err error) {
-	s.others = map[byte]bool{}
+	s.others, s.claims = map[byte]bool{}, map[byte]int{}
 	for base := 0; base <= 0xE0; base += 0x20 {
 		bits, found, err := s.bitmap(ctx, byte(base))
 		if err != nil {
@@ -189,6 +199,11 @@ func members(base byte, bitmap uint32) []byte {
 // bitmap asks one bitmap, up to three times, and notes the PIDs of other ECUs.
 func (s *session) bitmap(ctx context.Context, base byte) (bits uint32, found bool, err error) {
 	for range 3 {
+		if !s.headers { // counted anew with each answer
+			for pid := range byte(0x20) {
+				delete(s.claims, base+pid+1)
+			}
+		}
 		a, _, err := s.exchange(ctx, query{text: fmt.Sprintf("01%02X", base), undated: true}, never)
 		if err != nil {
 			return 0, false, err
@@ -201,7 +216,12 @@ func (s *session) bitmap(ctx context.Context, base byte) (bits uint32, found boo
 			d := items[0].data
 			b := uint32(d[0])<<24 | uint32(d[1])<<16 | uint32(d[2])<<8 | uint32(d[3])
 			if m.ECU == s.speaker {
-				bits, found = b, true
+				if !s.headers {
+					for _, pid := range members(base, b) {
+						s.claims[pid]++
+					}
+				}
+				bits, found = bits|b, true
 				continue
 			}
 			for _, pid := range members(base, b) {

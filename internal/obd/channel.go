@@ -52,25 +52,49 @@ func (s *session) use(ctx context.Context, c channel) (taken bool, err error) {
 	return true, nil
 }
 
-// setHeader sets a header, or the protocol's own. An adapter that cannot go back is
-// set up anew.
+// setHeader sets a header, or the protocol's own. An adapter that knows no headers is
+// left as it is, once and for all; one that cannot go back is set up anew.
 func (s *session) setHeader(ctx context.Context, header string) (taken bool, err error) {
+	if s.noHeader {
+		return false, nil
+	}
+	before := s.at.header
 	own := header == ""
 	if own {
 		header = defaultHeaders[s.protocol]
 	}
 	s.at.header = unsure
-	low := header
+	priority, low := usualPriority, header
 	if len(header) == 8 { // 29 bits: the first byte has a command of its own
-		low = header[2:]
-		if _, err := s.set(ctx, "ATCP"+header[:2]); err != nil {
-			return false, err
-		}
+		priority, low = header[:2], header[2:]
 	}
-	if taken, err = s.set(ctx, "ATSH"+low); err == nil && !taken && own {
-		err = errLostSettings
+	if err := s.setPriority(ctx, priority); err != nil {
+		return false, err
 	}
-	return taken, err
+	if taken, err = s.set(ctx, "ATSH"+low); err != nil || taken {
+		return taken, err
+	}
+	if own {
+		return false, errLostSettings
+	}
+	if before == "" { // nothing was changed
+		s.noHeader, s.at.header = true, before
+		return false, s.setPriority(ctx, usualPriority)
+	}
+	return false, nil
+}
+
+// usualPriority is the first byte of the 29-bit ids of ISO 15765-4, which an adapter
+// begins with.
+const usualPriority = "18"
+
+func (s *session) setPriority(ctx context.Context, priority string) error {
+	if priority == s.priority {
+		return nil
+	}
+	_, err := s.set(ctx, "ATCP"+priority)
+	s.priority = priority
+	return err
 }
 
 // setFlow makes the adapter answer the first frame of a long message. For the ids of

@@ -52,6 +52,23 @@ type conversation struct {
 type reply struct {
 	raw     []byte
 	arrived time.Duration // of the last byte that is no line end and no prompt
+	chunks  []arrival     // in which raw came
+}
+
+// arrival is when the bytes up to end came.
+type arrival struct {
+	end int
+	at  time.Duration
+}
+
+// at is when the last byte of a line came that ends at end.
+func (r reply) at(end int) time.Duration {
+	for _, c := range r.chunks {
+		if c.end >= end {
+			return c.at
+		}
+	}
+	return r.arrived
 }
 
 // send writes without waiting for an answer. Bytes that lie on the line from
@@ -110,6 +127,7 @@ func (c *conversation) collect(ctx context.Context, limit time.Duration) (reply,
 			r.arrived = chunk.Arrived
 		}
 		r.raw = append(r.raw, answer...)
+		r.chunks = append(r.chunks, arrival{len(r.raw), chunk.Arrived})
 		if whole {
 			c.counters.stray(len(rest))
 			return r, nil

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/rzetterberg/elmobd"
 
@@ -100,8 +101,9 @@ func width(pid byte) int {
 
 // item is the data of one PID within a message.
 type item struct {
-	pid  byte
-	data []byte
+	pid     byte
+	data    []byte
+	arrived time.Duration // of the message's last byte
 }
 
 // errShape is a mode 01 message whose length does not fit its PIDs.
@@ -128,7 +130,7 @@ func split(data []byte, allowed []byte) ([]item, error) {
 		case slices.ContainsFunc(items, func(it item) bool { return it.pid == pid }):
 			return nil, fmt.Errorf("PID %02X comes twice", pid)
 		}
-		items = append(items, item{pid, rest[1 : 1+w]})
+		items = append(items, item{pid: pid, data: rest[1 : 1+w]})
 		rest = rest[1+w:]
 	}
 	return items, nil

@@ -24,7 +24,7 @@ func (p *parser) canFrame(digits string, idDigits int, text string) {
 	switch frame[0] >> 4 {
 	case 0: // single frame
 		n := int(frame[0])
-		if n < 1 || n > len(frame)-1 {
+		if n < 1 || n > len(frame)-1 || !p.fits(ecu, frame, 1+n) {
 			p.trouble(Incomplete, text)
 			return
 		}
@@ -49,7 +49,7 @@ func (p *parser) canFrame(digits string, idDigits int, text string) {
 		switch {
 		case m == nil:
 			p.trouble(Incomplete, text)
-		case frame[0]&0x0F != m.next:
+		case frame[0]&0x0F != m.next, !p.fits(ecu, frame, 1+min(7, m.want-len(m.data))):
 			p.drop(ecu)
 		default:
 			p.extend(m, frame[1:])
@@ -57,6 +57,22 @@ func (p *parser) canFrame(digits string, idDigits int, text string) {
 	default: // flow control and beyond are no answers
 		p.trouble(Garbage, text)
 	}
+}
+
+// fits reports whether a frame whose first used bytes count has the length that its ECU
+// sends: eight bytes, or as many as it uses (ISO 15765-2, "CAN frame data optimization").
+// Any other has lost bytes on its way; so has a short one of an ECU that pads. Of a
+// recording, which may be typed, the announced length is enough.
+func (p *parser) fits(ecu string, frame []byte, used int) bool {
+	switch {
+	case p.padded == nil:
+		return true
+	case len(frame) != 8:
+		return len(frame) == used && !p.padded[ecu]
+	case used < 8 && len(p.padded) < maxOpen:
+		p.padded[ecu] = true
+	}
+	return true
 }
 
 // extend adds a consecutive frame; bytes past the announced length are filler.
@@ -127,13 +143,22 @@ func (p *parser) looseFrame(digits, text string) bool {
 	switch m := p.loose; {
 	case m == nil:
 		p.trouble(Incomplete, text)
-	case byte(number) != m.next:
+	case byte(number) != m.next, len(payload) != m.payload() && len(payload) != min(m.payload(), m.want-len(m.data)):
 		p.trouble(Incomplete, m.text)
 		p.loose = nil
 	default:
 		p.extend(m, payload)
 	}
 	return true
+}
+
+// payload is how many bytes the next of its frames carries: six the first with headers
+// off, seven any other.
+func (m *assembly) payload() int {
+	if len(m.data) == 0 {
+		return 6
+	}
+	return 7
 }
 
 // finish reports messages whose frames did not all come.

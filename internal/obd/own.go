@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/expr-lang/expr"
 	"github.com/expr-lang/expr/ast"
@@ -257,9 +258,9 @@ func (o *OwnSignal) value(data []byte) (float64, error) {
 	return f, nil
 }
 
-// read takes the signal out of an answer. The ECU that the filter names must have
-// sent it; without a filter the speaker of the session.
-func (o *OwnSignal) read(a Answer, speaker string) (x float64, found bool, err error) {
+// read takes the signal out of an answer, and when it arrived. The ECU that the filter
+// names must have sent it; without a filter the speaker of the session.
+func (o *OwnSignal) read(a Answer, speaker string) (x float64, arrived time.Duration, found bool, err error) {
 	from := o.to.filter
 	if from == "" {
 		from = speaker
@@ -267,8 +268,8 @@ func (o *OwnSignal) read(a Answer, speaker string) (x float64, found bool, err e
 	for _, m := range a.Messages {
 		if data, ok := strings.CutPrefix(string(m.Data), string(o.answer)); ok && m.ECU == from {
 			x, err := o.value([]byte(data))
-			return x, true, err
+			return x, m.Arrived, true, err
 		}
 	}
-	return 0, false, nil
+	return 0, 0, false, nil
 }

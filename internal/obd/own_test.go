@@ -98,13 +98,13 @@ func TestOwnRead(t *testing.T) {
 		found   bool
 		fails   bool
 	}{
-		{Message{"7EC", []byte{0x62, 1, 5, 7, 50}}, true, false},
-		{Message{"7E8", []byte{0x62, 1, 5, 7, 50}}, false, false},
-		{Message{"7EC", []byte{0x62, 1, 6, 7, 50}}, false, false},
-		{Message{"7EC", []byte{0x62, 1, 5, 7}}, true, true},
-		{Message{"7EC", []byte{0x41, 5, 7}}, false, false},
+		{Message{ECU: "7EC", Data: []byte{0x62, 1, 5, 7, 50}}, true, false},
+		{Message{ECU: "7E8", Data: []byte{0x62, 1, 5, 7, 50}}, false, false},
+		{Message{ECU: "7EC", Data: []byte{0x62, 1, 6, 7, 50}}, false, false},
+		{Message{ECU: "7EC", Data: []byte{0x62, 1, 5, 7}}, true, true},
+		{Message{ECU: "7EC", Data: []byte{0x41, 5, 7}}, false, false},
 	} {
-		x, found, err := o.read(Answer{Messages: []Message{test.message}}, "7E8")
+		x, _, found, err := o.read(Answer{Messages: []Message{test.message}}, "7E8")
 		if found != test.found || (err != nil) != test.fails || found && err == nil && x != 50 {
 			t.Errorf("%+v: %v, %v, %v", test.message, x, found, err)
 		}

@@ -1,6 +1,7 @@
 package obd
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,9 @@ import (
 // pidQuery is the request for some mode 01 parameters.
 func (s *session) pidQuery(pids []byte) query {
 	q := query{text: fmt.Sprintf("01%X", pids), to: s.polling(), others: alone}
+	if s.several {
+		return q // which ECU would end the wait nobody knows
+	}
 	length := 1
 	for _, pid := range pids {
 		w := width(pid)
@@ -41,21 +45,29 @@ func (b Bus) frames(length int) int {
 // poll asks for pids in one request and appends what the wanted ECU answered to r. It
 // returns what was measured.
 func (s *session) poll(ctx context.Context, pids []byte, wanted func(name string) bool) (r telemetry.Reading, measured []item, o outcome, err error) {
-	take := func(a Answer) bool {
-		measured = s.items(a, pids)
-		return len(measured) == len(pids)
-	}
-	a, arrived, err := s.exchange(ctx, s.pidQuery(pids), take)
+	a, _, err := s.exchange(ctx, s.pidQuery(pids), func(a Answer) bool {
+		items, _ := s.items(a, pids)
+		return len(items) == len(pids)
+	})
 	if err != nil || len(a.Messages) == 0 {
 		return r, nil, s.outcome(a), err
 	}
-	r.Arrived = arrived
+	measured, refused := s.items(a, pids)
+	for range refused {
+		s.counters.trouble(WrongShape)
+	}
 	for _, it := range measured {
+		r.Arrived = max(r.Arrived, it.arrived)
 		if measure(&r, it, wanted) != nil {
 			s.counters.refused()
 		}
 	}
 	s.counters.values(len(r.Fields))
+	for _, m := range a.Messages {
+		if m.ECU != s.speaker {
+			s.counters.trouble(OtherECU)
+		}
+	}
 	if s.misplaced(a, pids) {
 		s.counters.trouble(Misplaced)
 		err = s.recover(ctx)
@@ -63,32 +75,37 @@ func (s *session) poll(ctx context.Context, pids []byte, wanted func(name string
 	return r, measured, s.outcome(a), err
 }
 
-// items takes the parameters of the speaker out of an answer. A message that does not
-// fit its request counts for nothing, nor does a parameter that comes twice: without
-// headers that is how two ECUs look.
-func (s *session) items(a Answer, pids []byte) []item {
-	var all []item
-	var twice []byte
+// items takes the parameters of the speaker out of an answer, and counts what is
+// refused. A message that does not fit its request counts for nothing, nor does a
+// parameter that comes twice. Without headers nobody knows who speaks: what several ECUs
+// have counts when all of them say the same.
+func (s *session) items(a Answer, pids []byte) (all []item, refused int) {
+	said := map[byte][]item{}
 	for _, m := range a.Messages {
 		if m.ECU != s.speaker {
-			s.counters.trouble(OtherECU)
 			continue
 		}
 		items, err := split(m.Data, pids)
 		if err != nil {
-			s.counters.trouble(WrongShape)
+			refused++
 			continue
 		}
 		for _, it := range items {
-			if slices.ContainsFunc(all, func(x item) bool { return x.pid == it.pid }) {
-				s.counters.trouble(WrongShape)
-				twice = append(twice, it.pid)
-				continue
-			}
-			all = append(all, it)
+			it.arrived = m.Arrived
+			said[it.pid] = append(said[it.pid], it)
 		}
 	}
-	return slices.DeleteFunc(all, func(it item) bool { return slices.Contains(twice, it.pid) })
+	for _, pid := range pids {
+		list := said[pid]
+		switch n := len(list); {
+		case n == 0:
+		case n != max(1, s.claims[pid]), slices.ContainsFunc(list, func(it item) bool { return !bytes.Equal(it.data, list[0].data) }):
+			refused++
+		default:
+			all = append(all, list[n-1])
+		}
+	}
+	return all, refused
 }
 
 // misplaced reports whether the speaker answered, but only something else: then adapter
@@ -108,6 +125,8 @@ func (s *session) misplaced(a Answer, pids []byte) bool {
 
 func (s *session) outcome(a Answer) outcome {
 	switch {
+	case a.late:
+		return overdue
 	case slices.ContainsFunc(a.Messages, func(m Message) bool { return m.ECU == s.speaker }):
 		return answered
 	case s.refuses(a):
@@ -132,7 +151,7 @@ func (s *session) voltage(ctx context.Context) (r telemetry.Reading, err error) 
 	if a.Has(Restarted) {
 		return r, errRestarted
 	}
-	if s.delays.late("ATRV", reply.arrived-sent) {
+	if s.delays.late("ATRV", reply.arrived-sent, sent) {
 		s.counters.trouble(Late)
 		return r, nil
 	}

@@ -86,10 +86,26 @@ func (r *reader) read(ctx context.Context, s *session) error {
 			return err
 		}
 		if d.look != 0 && r.Uptime() >= d.look {
-			return errLookAgain
+			if err := d.lookAgain(ctx); err != nil {
+				return err
+			}
 		}
 		d.report()
 	}
+}
+
+// lookAgain returns errLookAgain when there is reason to ask the car anew what it has: a
+// part of it did not come, or its engine answers by now.
+func (d *reading) lookAgain(ctx context.Context) error {
+	if d.s.speaks() {
+		return errLookAgain
+	}
+	d.look = d.Uptime() + lookAgain
+	a, _, err := d.s.exchange(ctx, query{text: "0100", undated: true}, never)
+	if err == nil && len(a.Messages) > 0 {
+		err = errLookAgain
+	}
+	return err
 }
 
 // evidence is what a request says of whether the car is awake.
@@ -155,17 +171,7 @@ func (d *reading) planSignals(pids []byte) (names []string) {
 			names = append(names, signals...)
 		}
 	}
-	for i := range d.Own {
-		own := &d.Own[i]
-		rate, named := d.Wanted[own.Name]
-		if !named {
-			rate = own.Rate
-		}
-		if rate > 0 && own.fits(busOf(d.s.protocol)) {
-			d.plan.add(d.ownTask(own, rate))
-			names = append(names, own.Name)
-		}
-	}
+	names = append(names, d.planOwn()...)
 	if rate := d.rate("battery_voltage_v"); rate > 0 {
 		d.plan.add(newTask("", rate, now, "battery_voltage_v"))
 		names = append(names, "battery_voltage_v")
@@ -251,12 +257,12 @@ func (d *reading) ask(ctx context.Context, tasks []*task) (evidence, error) {
 // does not mean that the car is silent, unless somebody had before.
 func (d *reading) askAlone(ctx context.Context, t *task, sent time.Duration) (evidence, error) {
 	had, found := t.answered, false
-	a, arrived, err := d.s.exchange(ctx, t.query, func(a Answer) bool { return len(a.Messages) > 0 })
+	a, _, err := d.s.exchange(ctx, t.query, func(a Answer) bool { return len(a.Messages) > 0 })
 	if err != nil {
 		return nothing, err
 	}
 	if len(a.Messages) > 0 {
-		found = t.take(a, arrived)
+		found = t.take(a)
 	}
 	o := d.s.outcome(a)
 	if o == unheard && (found || a.Frames > 0) {

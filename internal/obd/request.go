@@ -46,21 +46,21 @@ func (s *session) exchange(ctx context.Context, q query, got func(Answer) bool) 
 		s.counters.trouble(NotUnderstood)
 		return Answer{Trouble: []Trouble{{Cause: NotUnderstood, Text: "ATSH" + q.to.header}}}, 0, err
 	}
-	if err := s.waitLong(ctx, s.slow[q.text]); err != nil {
+	if err := s.waitLong(ctx, s.slow[q.text] != nil); err != nil {
 		return Answer{}, 0, err
 	}
 	if err := s.until(ctx, s.pace.free); err != nil {
 		return Answer{}, 0, err
 	}
 	text, digit := q.text, 0
-	if !s.slow[q.text] {
-		digit = s.count.digit(q)
+	if s.slow[q.text] == nil {
+		digit = s.count.digit(q, s.now())
 	}
 	if digit > 0 {
 		text = fmt.Sprintf("%s%X", q.text, digit)
 	}
 	sent := s.now()
-	s.pace.sent(sent)
+	s.pace.sent(sent) // also when this fails
 	s.counters.request()
 	r, err := s.ask(ctx, text, answerLimit)
 	if errors.Is(err, errTimeout) && len(r.raw) == 0 && q.opens > answerLimit {
@@ -77,7 +77,7 @@ func (s *session) exchange(ctx context.Context, q query, got func(Answer) bool) 
 		s.counters.trouble(NoPrompt)
 		return Answer{}, 0, s.recover(ctx)
 	}
-	a := parseAnswer(r.raw, text, s.bus())
+	a := parse(r.raw, text, s.bus(), s.padded)
 	for _, t := range a.Trouble {
 		s.counters.trouble(t.Cause)
 	}
@@ -88,25 +88,65 @@ func (s *session) exchange(ctx context.Context, q query, got func(Answer) bool) 
 		return Answer{}, 0, err
 	}
 	ok := got(a)
-	s.count.judge(q, digit, a, ok)
+	s.count.judge(q, digit, a, ok, sent)
 	if len(q.text) == 4 && q.mode() == polls && !q.undated {
 		s.timing.judge(a, ok)
 	}
 	if a.Has(BufferFull) {
 		s.filtered = true
 	}
-	if a.Has(AsksForTime) && len(a.Messages) == 0 && len(s.slow) < maxSlow {
-		s.slow[q.text] = true
-	}
-	if len(a.Messages) > 0 && q.opens == 0 && s.delays.late(q.kind(), r.arrived-sent) && !q.undated {
-		s.counters.trouble(Late)
-		a.Messages = nil
+	s.judgeSlow(q, a)
+	if q.opens == 0 && len(a.Messages) > 0 {
+		s.date(q, &a, r, sent)
 	}
 	return a, r.arrived, nil
 }
 
-// maxSlow bounds the requests known to be slow.
-const maxSlow = 64
+// date stamps the messages of an answer, and takes out those that may have been held
+// back on their way: when they were measured is not known. Each ECU has its own pace,
+// and its own line in the answer.
+func (s *session) date(q query, a *Answer, r reply, sent time.Duration) {
+	s.delays.late(q.kind(), r.arrived-sent, sent)
+	a.Messages = slices.DeleteFunc(a.Messages, func(m Message) bool {
+		late := s.delays.late(q.kind()+" of "+m.ECU, r.at(m.end)-sent, sent)
+		if late && !q.undated {
+			s.counters.trouble(Late)
+			a.late = true
+			return true
+		}
+		return false
+	})
+	for i := range a.Messages {
+		a.Messages[i].Arrived = r.at(a.Messages[i].end)
+	}
+}
+
+// slowness is a request at which an ECU asked for time.
+type slowness struct {
+	quick int // answers in a row since it last did
+}
+
+const (
+	// maxSlow bounds the requests known to be slow.
+	maxSlow = 64
+	// quickAgain answers in a row without asking for time end a request's slowness: an
+	// ECU may have asked once, while it woke up.
+	quickAgain = 3
+)
+
+func (s *session) judgeSlow(q query, a Answer) {
+	known := s.slow[q.text]
+	switch {
+	case a.Has(AsksForTime) && known != nil:
+		known.quick = 0
+	case a.Has(AsksForTime) && len(a.Messages) == 0 && len(s.slow) < maxSlow:
+		s.slow[q.text] = &slowness{}
+	case known != nil:
+		if known.quick++; known.quick >= quickAgain {
+			delete(s.slow, q.text)
+		}
+	}
+}
 
 // inOrder sees from an answer whether adapter and session still agree.
 func (s *session) inOrder(ctx context.Context, a Answer) error {
@@ -154,7 +194,8 @@ func (s *session) until(ctx context.Context, at time.Duration) error {
 // of the answers of all ECUs (ELM327 data sheet, "Talking to the Vehicle").
 type counting struct {
 	refused bool // the adapter does not know it, or it cost answers
-	strikes int  // in a row
+	since   time.Duration
+	strikes int // in a row
 	extra   map[string]extra
 }
 
@@ -162,7 +203,10 @@ type counting struct {
 type extra struct{ frames, seen int }
 
 const (
+	// toleratedStrikes in a row end the use of digits, for countAgain: a wire that
+	// spoiled them may be better by then.
 	toleratedStrikes = 3
+	countAgain       = 5 * time.Minute
 	// believed is how often in a row a number of frames must have been seen.
 	believed = 2
 	// maxDigit is the largest count of one hex digit.
@@ -175,10 +219,11 @@ const (
 const alone = ""
 
 // digit is the count for q; 0 when none is safe.
-func (c *counting) digit(q query) int {
-	if c.refused {
+func (c *counting) digit(q query, now time.Duration) int {
+	if c.refused && now-c.since < countAgain {
 		return 0
 	}
+	c.refused = false
 	n := q.frames
 	if q.others != alone {
 		x := c.extra[q.others]
@@ -196,20 +241,19 @@ func (c *counting) digit(q query) int {
 }
 
 // judge learns from the answer to q, which was asked with the count digit.
-func (c *counting) judge(q query, digit int, a Answer, got bool) {
+func (c *counting) judge(q query, digit int, a Answer, got bool, now time.Duration) {
 	switch {
-	case digit > 0 && a.Has(NotUnderstood):
-		c.refused = true
 	case digit > 0 && got:
 		c.strikes = 0
 		if a.Frames < digit { // an ECU fell silent: the digit costs a wait each time
 			delete(c.extra, q.others)
 		}
-	case digit > 0 && a.Frames >= digit && !a.Has(Negative):
-		// What was counted was not what was wanted: another ECU, a "still working".
+	case digit > 0 && (a.Has(NotUnderstood) || a.Frames >= digit && !a.Has(Negative)):
+		// The adapter does not know it; or what was counted was not what was wanted:
+		// another ECU, a "still working".
 		delete(c.extra, q.others)
 		if c.strikes++; c.strikes >= toleratedStrikes {
-			c.refused = true
+			c.refused, c.since, c.strikes = true, now, 0
 		}
 	case digit == 0 && got && q.others != alone:
 		if len(c.extra) >= maxExtras {

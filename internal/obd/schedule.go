@@ -24,7 +24,7 @@ type task struct {
 
 	// Of what is no mode 01 parameter:
 	query query
-	take  func(a Answer, arrived time.Duration) bool // uses the answer; reports whether it was one
+	take  func(a Answer) bool // uses the answer; reports whether it was one
 
 	alone    bool   // makes a set fail, or is left out of it: asked by itself from then on
 	packed   bool   // was measured in a set of two or more
@@ -213,6 +213,7 @@ const (
 	answered outcome = iota // the wanted ECU gave values
 	rejected                // the wanted ECU said no
 	unheard                 // nothing, or nothing whole
+	overdue                 // held back on its way: says nothing of what was asked
 )
 
 // done notes the outcome of a turn sent at the time now. got tells which tasks were
@@ -220,6 +221,12 @@ const (
 func (s *schedule) done(tasks []*task, now time.Duration, o outcome, got func(*task) bool) {
 	if o != unheard {
 		s.spoke++
+	}
+	if o == overdue {
+		for _, t := range tasks {
+			t.next(now)
+		}
+		return
 	}
 	n := 0
 	for _, t := range tasks {

@@ -66,7 +66,7 @@ func TestSchedule(t *testing.T) {
 				t.Fatalf("%d tasks", n)
 			}
 			sent = append(sent, at)
-			if n := int(ceiling) + 1; ceiling >= 1 && len(sent) > n && at-sent[len(sent)-1-n] < time.Second {
+			if n := int(math.Ceil(ceiling)); n > 0 && len(sent) > n && at-sent[len(sent)-1-n] < time.Second {
 				t.Fatalf("%d requests within %v, the ceiling is %v a second", n+1, at-sent[len(sent)-1-n], ceiling)
 			}
 			seen := map[byte]bool{}

@@ -18,18 +18,21 @@ type session struct {
 	car
 	at       channel // as the adapter is set
 	flow     string  // the header of its flow control; empty for its own
+	priority string  // the first byte of its 29-bit ids
 	bare     int     // times that answers came without the headers that it took
 	noFilter bool    // the adapter knows no receive filter
 	filtered bool    // its buffer is too small for what all ECUs say
 	count    counting
 	timing   timing
 	delays   delays
-	slow     map[string]bool // requests at which an ECU asked for time
-	garbled  int             // answers in a row that held nothing but garbage
+	slow     map[string]*slowness // by request
+	padded   map[string]bool      // ECUs that fill their frames
+	noHeader bool                 // the adapter does not know ATSH
+	garbled  int                  // answers in a row that held nothing but garbage
 }
 
 func newSession(w wire, c *Counters, now func() time.Duration, pace *pacer) *session {
-	return &session{conversation: conversation{wire: w, counters: c}, now: now, pace: pace, delays: delays{}, slow: map[string]bool{}}
+	return &session{conversation: conversation{wire: w, counters: c}, now: now, pace: pace, delays: delays{}, slow: map[string]*slowness{}, padded: map[string]bool{}, priority: usualPriority}
 }
 
 // What a session can fail of; each is a state of its own to the user.
@@ -105,7 +108,7 @@ func (s *session) wake(ctx context.Context) (string, error) {
 
 // setUp sets a fresh adapter up. What it does not know is no error: it is done without.
 func (s *session) setUp(ctx context.Context) error {
-	s.at, s.flow, s.garbled = channel{}, "", 0
+	s.at, s.flow, s.priority, s.garbled = channel{}, "", usualPriority, 0
 	s.timing = timing{}
 	for _, command := range []struct {
 		text  string

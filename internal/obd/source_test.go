@@ -23,9 +23,11 @@ func TestMain(m *testing.M) {
 		return
 	}
 	flag.Parse()
-	// Scenarios wait for wires most of the time.
-	if err := flag.Set("test.parallel", "8"); err != nil {
-		panic(err)
+	// Scenarios wait for wires most of the time; fuzzing does not.
+	if flag.Lookup("test.fuzz").Value.String() == "" {
+		if err := flag.Set("test.parallel", "16"); err != nil {
+			panic(err)
+		}
 	}
 	goleak.VerifyTestMain(m)
 }

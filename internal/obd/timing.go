@@ -8,27 +8,24 @@ import (
 
 // delays are how long the last answers took, from the request to the last byte, by
 // mode, and beyond mode 01 by request: an ECU may be slow at one thing.
-type delays map[string]*window
+type delays map[string]*recent
 
-// window is the last few of something; zero where there is none yet.
-type window struct {
-	took [4]time.Duration
-	next int
+// recent is the quickest answer of the last seconds, in two spans that take turns.
+type recent struct {
+	since      time.Duration
+	this, last time.Duration
 }
+
+// recentSpan is how long each span is: what was slow for longer than two is usual.
+const recentSpan = 2500 * time.Millisecond
 
 // usual is how long an answer takes that nothing holds back; 0 when that is not known.
 func (d delays) usual(kind string) time.Duration {
-	w := d[kind]
-	if w == nil {
+	r := d[kind]
+	if r == nil {
 		return 0
 	}
-	least := w.took[0]
-	for _, t := range w.took {
-		if t > 0 {
-			least = min(least, t)
-		}
-	}
-	return least
+	return min(r.this, r.last)
 }
 
 // lateness is how much longer than usual an answer may take to come: what a stalled
@@ -38,18 +35,17 @@ const lateness = 150 * time.Millisecond
 // late reports whether an answer took so much longer than the quickest of the last
 // that something on the way may have held it back. Before anything is known, what
 // takes long is late: the next one will tell whether it always does.
-func (d delays) late(kind string, took time.Duration) bool {
+func (d delays) late(kind string, took, now time.Duration) bool {
 	usual := d.usual(kind)
-	w := d[kind]
-	if w == nil {
-		if len(d) >= maxDelays {
-			return took > lateness
-		}
-		w = &window{}
-		d[kind] = w
+	r := d[kind]
+	switch {
+	case r != nil && now-r.since < recentSpan:
+		r.this = min(r.this, took)
+	case r != nil:
+		*r = recent{since: now, this: took, last: r.this}
+	case len(d) < maxDelays:
+		d[kind] = &recent{since: now, this: took, last: took}
 	}
-	w.took[w.next%len(w.took)] = max(took, 1)
-	w.next++
 	return took-usual > lateness
 }
 

@@ -2,6 +2,7 @@ package obd
 
 import (
 	"fmt"
+	"math"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -47,6 +48,7 @@ var scenarios = map[string]struct {
 	"stray_line":            {causes: []Cause{OtherECU, Incomplete}},
 	"junk":                  {causes: []Cause{Junk}},
 	"half_line":             {causes: []Cause{Incomplete, Garbage, Checksum}},
+	"lost_bytes":            {causes: []Cause{Incomplete, Garbage, Checksum, WrongShape}},
 	"echo_stuck":            {causes: []Cause{Echo}},
 	"searching":             {causes: []Cause{Progress}},
 	"bus_init_prefix":       {causes: []Cause{Progress}},
@@ -63,6 +65,46 @@ var scenarios = map[string]struct {
 	"half_close":            {conditions: []string{"adapter_missing"}, limit: restartLimit},
 	"unplug":                {conditions: []string{"adapter_missing"}, limit: restartLimit},
 	"ignition_off":          {conditions: []string{"car_silent", "car_off"}, lasts: 10 * time.Second},
+}
+
+// A link that holds back what it carries for less than an answer may take: what comes
+// then has no known time.
+func TestShortStall(t *testing.T) {
+	r := drive(t, sim.OBDConfig{Listen: "pty", ECUs: 2, Baud: 115200}, nil, 0)
+	r.await("first values", 20*time.Second, r.after(time.Now(), 30))
+	before := r.counters.Read()
+	for range 3 {
+		r.injectFor("stall", time.Second)
+		r.await("the stall has acted", 20*time.Second, func() bool { return len(r.vehicle.Pending()) == 0 })
+		r.await("values flow again", 10*time.Second, r.after(time.Now(), 20))
+	}
+	if after := r.counters.Read(); after.Trouble[Late] < before.Trouble[Late]+2 {
+		t.Errorf("late answers: %d of at least 2 counted", after.Trouble[Late]-before.Trouble[Late])
+	}
+	r.check()
+}
+
+// One misunderstood request costs itself alone: the rate is as before.
+func TestRateAfterTrouble(t *testing.T) {
+	all := map[string]float64{}
+	for name := range benchSignals {
+		all[name] = math.Inf(1)
+	}
+	for _, fault := range []string{"unknown_command", "pending", "wrong_ecu", "lost_bytes", "no_data"} {
+		t.Run(fault, func(t *testing.T) {
+			t.Parallel()
+			r := drive(t, sim.OBDConfig{Listen: "pty", Baud: 115200}, all, 0)
+			r.await("first values", 20*time.Second, r.after(time.Now(), 300))
+			before := r.rate(2 * time.Second)
+			for range 2 {
+				r.inject(fault)
+				r.await("the fault has acted", 20*time.Second, func() bool { return len(r.vehicle.Pending()) == 0 })
+			}
+			r.await("as many values as before", 10*time.Second, func() bool { return r.rate(2*time.Second) > 0.85*before })
+			t.Logf("%.0f values/s before", before)
+			r.check()
+		})
+	}
 }
 
 // restartLimit is for a chip that restarts and a plug that comes back.

@@ -36,6 +36,10 @@ func TestTraits(t *testing.T) {
 		{"no ATSH", sim.OBDConfig{Listen: "pty", NoSetHeader: true}, nil, nil},
 		{"no ATSH, own signal", sim.OBDConfig{Listen: "pty", NoSetHeader: true}, nil, nil},
 		{"no headers", sim.OBDConfig{Listen: "pty", NoHeaders: true}, nil, nil},
+		{"no headers, two ECUs", sim.OBDConfig{Listen: "pty", NoHeaders: true, ECUs: 2}, nil, func(r *rig) bool {
+			return r.names()["engine_speed_rpm"] > 50 // the speed of both differs at times
+		}},
+		{"second ECU is slow", sim.OBDConfig{Listen: "pty", ECUs: 2, SlowSecond: 180 * time.Millisecond}, near, func(r *rig) bool { return r.names()["vehicle_speed_kmh"] > 30 }},
 		{"29 bits", sim.OBDConfig{Listen: "pty", Protocol: '7', ECUs: 2}, define("18DAE4F1", ""), nil},
 		{"battery asks for time", sim.OBDConfig{Listen: "pty", ECUs: 2, SlowBattery: 400 * time.Millisecond}, near, nil},
 		{"battery of its own id", sim.OBDConfig{Listen: "pty", ECUs: 2, FarBattery: true}, far, nil},
@@ -54,6 +58,20 @@ func TestTraits(t *testing.T) {
 			r.check()
 		})
 	}
+}
+
+// Values out of their range are refused and counted, and do not count as read.
+func TestOutOfRange(t *testing.T) {
+	own, err := Define(Definition{Name: "battery_soc_pct", Request: "220105", Header: "7E4", Formula: "AF/2", Max: 1, Rate: 5})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := drive(t, sim.OBDConfig{Listen: "pty"}, nil, 0, own)
+	r.await("refused values", 20*time.Second, func() bool { return r.counters.Read().OutOfRange > 5 })
+	if n := r.names()["battery_soc_pct"]; n > 0 {
+		t.Errorf("%d values out of range", n)
+	}
+	r.check()
 }
 
 // rate is how many values came in the last span, per second.

@@ -16,7 +16,7 @@ func TestDecodingTable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sources, tested := map[string]bool{}, map[string]int{}
+	sources, tested, ends := map[string]bool{}, map[string]int{}, map[string][2]float64{}
 	for line := range strings.Lines(string(text)) {
 		line = strings.TrimSpace(line)
 		words := strings.Fields(line)
@@ -46,7 +46,15 @@ func TestDecodingTable(t *testing.T) {
 			var got []string
 			for _, f := range r.Fields {
 				got = append(got, f.Name+"="+f.Value.String())
-				tested[f.Name]++
+				x, isNumber := f.Value.Float()
+				if !isNumber && f.Value == telemetry.Bool(true) {
+					x = 1
+				}
+				e := ends[f.Name]
+				if tested[f.Name]++; tested[f.Name] == 1 {
+					e = [2]float64{x, x}
+				}
+				ends[f.Name] = [2]float64{min(e[0], x), max(e[1], x)}
 			}
 			if !slices.Equal(got, words[2:]) {
 				t.Errorf("%s: got %v", line, got)
@@ -54,8 +62,14 @@ func TestDecodingTable(t *testing.T) {
 		}
 	}
 	for _, s := range telemetry.Signals() {
-		if s.Source == telemetry.FromCar && tested[s.Name] < 4 {
+		if s.Source != telemetry.FromCar {
+			continue
+		}
+		if tested[s.Name] < 4 {
 			t.Errorf("%s has %d vectors", s.Name, tested[s.Name])
+		}
+		if e := ends[s.Name]; e != [2]float64{s.Min, s.Max} {
+			t.Errorf("%s is tested from %v to %v, its range is %v to %v", s.Name, e[0], e[1], s.Min, s.Max)
 		}
 	}
 }

@@ -76,7 +76,7 @@ func (d *reading) planCodes() {
 			rate = permanentRate
 		}
 		t := newTask(fmt.Sprintf("%02X", mode), rate, now)
-		t.take = func(a Answer, _ time.Duration) bool { return d.takeCodes(a, mode, kind) }
+		t.take = func(a Answer) bool { return d.takeCodes(a, mode, kind) }
 		d.codes[kind] = d.plan.alone(t)
 	}
 	d.planIdentity(now)
@@ -189,7 +189,7 @@ func (d *reading) planFrozenMap(f *freezeFrame, base byte) {
 			case pid == base+0x20 && pid > base:
 				d.planFrozenMap(f, pid)
 			case p != nil && pid != lampPID:
-				d.planFrozen(f, pid, func(data []byte) { _ = measure(&f.r, item{pid, data}, nil) })
+				d.planFrozen(f, pid, func(data []byte) { _ = measure(&f.r, item{pid: pid, data: data}, nil) })
 			}
 		}
 	})
@@ -205,7 +205,7 @@ func (d *reading) planFrozen(f *freezeFrame, pid byte, use func(data []byte)) {
 			d.frozen(f)
 		}
 	}
-	t.take = func(a Answer, _ time.Duration) bool {
+	t.take = func(a Answer) bool {
 		for _, m := range a.Messages {
 			if m.ECU == d.s.speaker && len(m.Data) == 3+width(pid) && m.Data[0] == 0x42 && m.Data[1] == pid && m.Data[2] == 0 {
 				use(m.Data[3:])
@@ -240,7 +240,7 @@ func (d *reading) planIdentity(now time.Duration) {
 	} {
 		t := newTask(fmt.Sprintf("09%02X", info), onceRate, now)
 		t.once = true
-		t.take = func(a Answer, _ time.Duration) bool {
+		t.take = func(a Answer) bool {
 			texts := vehicleText(a.Messages, d.s.speaker, info, can)
 			if len(texts) == 0 {
 				return false
@@ -263,25 +263,67 @@ func (d *reading) planIdentity(now time.Duration) {
 	}
 }
 
-// ownTask plans a signal of the user's own.
-func (d *reading) ownTask(own *OwnSignal, rate float64) *task {
-	t := newTask(own.request, rate, d.Uptime(), own.Name)
-	t.query = query{text: own.request, to: own.to, others: own.to.filter + " " + own.request}
-	t.take = func(a Answer, arrived time.Duration) bool {
-		x, found, err := own.read(a, d.s.speaker)
-		if !found {
-			return false
+// planOwn plans the user's own signals that this bus can carry, those of one request
+// together, and returns their names.
+func (d *reading) planOwn() (names []string) {
+	type key struct {
+		request string
+		to      channel
+	}
+	together := map[key][]*OwnSignal{}
+	rates := map[key]float64{}
+	var order []key
+	for i := range d.Own {
+		own := &d.Own[i]
+		rate, named := d.Wanted[own.Name]
+		if !named {
+			rate = own.Rate
 		}
-		r := telemetry.Reading{Arrived: arrived}
-		if err != nil || !r.AddTo(own.Signal, x) {
-			d.Counters.refused()
-			return true
+		if rate <= 0 || !own.fits(busOf(d.s.protocol)) {
+			continue
 		}
-		t.readings++
-		d.Counters.values(1)
-		d.Health.Clear("obd", "Values come from the car")
-		d.deliver(r)
-		return true
+		k := key{own.request, own.to}
+		if together[k] == nil {
+			order = append(order, k)
+		}
+		together[k] = append(together[k], own)
+		rates[k] = max(rates[k], rate)
+		names = append(names, own.Name)
+	}
+	for _, k := range order {
+		d.plan.add(d.ownTask(together[k], rates[k]))
+	}
+	return names
+}
+
+// ownTask plans own signals of one request.
+func (d *reading) ownTask(signals []*OwnSignal, rate float64) *task {
+	first := signals[0]
+	t := newTask(first.request, rate, d.Uptime())
+	for _, own := range signals {
+		t.signals = append(t.signals, own.Name)
+	}
+	t.query = query{text: first.request, to: first.to, others: first.to.filter + " " + first.request}
+	t.take = func(a Answer) bool {
+		var r telemetry.Reading
+		answered := false
+		for _, own := range signals {
+			x, arrived, found, err := own.read(a, d.s.speaker)
+			if !found {
+				continue
+			}
+			answered, r.Arrived = true, arrived
+			if err != nil || !r.AddTo(own.Signal, x) {
+				d.Counters.refused()
+			}
+		}
+		if len(r.Fields) > 0 {
+			t.readings++
+			d.Counters.values(len(r.Fields))
+			d.Health.Clear("obd", "Values come from the car")
+			d.deliver(r)
+		}
+		return answered
 	}
 	return t
 }
@@ -291,26 +333,29 @@ func (d *reading) ownTask(own *OwnSignal, rate float64) *task {
 func (r *reader) findOwn(ctx context.Context, s *session, silence error) error {
 	for i := range r.Own {
 		own := &r.Own[i]
-		digit, can := map[Bus]byte{CAN11: '6', CAN29: '7'}[own.bus]
-		if !can {
-			continue
-		}
-		taken, err := s.set(ctx, "ATTP"+string(digit))
-		if err != nil {
-			return err
-		}
-		if !taken {
-			return silence
-		}
-		s.protocol = digit
-		a, _, err := s.exchange(ctx, query{text: own.request, to: own.to, opens: answerLimit}, never)
-		if err != nil {
-			return err
-		}
-		if _, found, _ := own.read(a, ""); found {
-			s.car = car{protocol: digit}
-			return nil
+		for _, digit := range map[Bus]string{CAN11: "68", CAN29: "79"}[own.bus] { // at 500 and 250 kbit/s
+			found, err := s.tryOwn(ctx, own, byte(digit))
+			if found || err != nil {
+				return err
+			}
 		}
 	}
 	return silence
+}
+
+// tryOwn asks an own signal on a bus.
+func (s *session) tryOwn(ctx context.Context, own *OwnSignal, digit byte) (found bool, err error) {
+	taken, err := s.set(ctx, "ATTP"+string(digit))
+	if err != nil || !taken {
+		return false, err
+	}
+	s.protocol = digit
+	a, _, err := s.exchange(ctx, query{text: own.request, to: own.to, opens: answerLimit}, never)
+	if err != nil {
+		return false, err
+	}
+	if _, _, found, _ = own.read(a, ""); found {
+		s.car = car{protocol: digit}
+	}
+	return found, nil
 }

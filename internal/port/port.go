@@ -42,6 +42,7 @@ type Port struct {
 	// unanswered is how much was written since a byte was received.
 	unanswered atomic.Int64
 	once       sync.Once
+	told       sync.Once // of its end, to tap
 
 	listen sync.Once
 	reader sync.WaitGroup
@@ -200,9 +201,11 @@ func (p *Port) ended(err error) error {
 		return ErrClosed
 	default:
 	}
-	if p.tap != nil {
-		p.tap.Closed(err)
-	}
+	p.told.Do(func() {
+		if p.tap != nil {
+			p.tap.Closed(plain(err))
+		}
+	})
 	if errors.Is(err, io.EOF) {
 		return io.EOF
 	}
@@ -300,9 +303,11 @@ func (p *Port) Close() error {
 				_ = p.device.Close()
 			}()
 		}
-		if p.tap != nil {
-			p.tap.Closed(nil)
-		}
+		p.told.Do(func() {
+			if p.tap != nil {
+				p.tap.Closed(nil)
+			}
+		})
 	})
 	return err
 }

@@ -10,7 +10,9 @@
 //	12.000000 = "closed: the device is gone"
 //
 // The first line says what was recorded and when. Then come the seconds since then, a
-// mark (> sent, < received, = a remark) and the bytes, quoted as a Go string.
+// mark (> sent, < received, = a remark) and the bytes, quoted as a Go string. A file
+// that begins in mid session first repeats how the session began, with the marks ] and
+// [: it can be played back by itself, and is decoded without what it repeats.
 //
 // A Log promises never to hold up the port: a slow or failing disk costs entries,
 // which are counted in a remark, and is tried again for ever. Its files stay within

@@ -2,7 +2,9 @@ package record
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -31,16 +33,18 @@ type Log struct {
 	log       *slog.Logger
 	entries   chan entry
 	done      chan struct{}
-	ended     sync.Once
 
 	mu      sync.Mutex
 	leftOut int
+	closed  bool
 
 	// Of the writing goroutine:
 	file    *os.File
 	began   time.Time
 	size    int64
 	pending []byte
+	session []entry   // how the port's session began, for files that begin later
+	bytes   int       // of it
 	failed  time.Time // when the disk last refused; zero while it works
 }
 
@@ -79,6 +83,9 @@ func (l *Log) Closed(err error) {
 func (l *Log) add(mark byte, text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.closed {
+		return // of a reader that was held, and left behind
+	}
 	now := time.Now()
 	if l.leftOut > 0 {
 		select {
@@ -94,9 +101,14 @@ func (l *Log) add(mark byte, text string) {
 	}
 }
 
-// Close writes what waits and ends the recording. The port must be closed before.
+// Close writes what waits and ends the recording. What comes later is left out.
 func (l *Log) Close() {
-	l.ended.Do(func() { close(l.entries) })
+	l.mu.Lock()
+	if !l.closed {
+		l.closed = true
+		close(l.entries)
+	}
+	l.mu.Unlock()
 	<-l.done
 }
 
@@ -122,21 +134,43 @@ func (l *Log) write() {
 
 // append adds an entry to what waits for the next flush, in a file begun before.
 func (l *Log) append(e entry) {
-	if l.file == nil || l.size+int64(len(l.pending)) > min(fileBytes, l.limit/files) {
+	l.remember(e)
+	if l.file == nil || l.size+int64(len(l.pending)) > int64(l.fileBytes()) {
 		l.flush()
 		l.close()
 		if !l.begin(e.at) {
 			return
 		}
 	}
-	l.pending = strconv.AppendFloat(l.pending, e.at.Sub(l.began).Seconds(), 'f', 6, 64)
-	l.pending = append(l.pending, ' ', e.mark, ' ')
-	l.pending = strconv.AppendQuoteToASCII(l.pending, e.text)
-	l.pending = append(l.pending, '\n')
+	l.line(e.at.Sub(l.began), e.mark, e.text)
 	if len(l.pending) > 64<<10 {
 		l.flush()
 	}
 }
+
+func (l *Log) line(at time.Duration, mark byte, text string) {
+	l.pending = strconv.AppendFloat(l.pending, at.Seconds(), 'f', 6, 64)
+	l.pending = append(l.pending, ' ', mark, ' ')
+	l.pending = strconv.AppendQuoteToASCII(l.pending, text)
+	l.pending = append(l.pending, '\n')
+}
+
+// remember keeps how a session began: without its beginning, in which adapter and car
+// are found, the rest of it cannot be played back.
+func (l *Log) remember(e entry) {
+	switch {
+	case e.mark == '=':
+		l.session, l.bytes = nil, 0 // opened, or closed
+	case l.bytes+len(e.text) <= l.fileBytes()/16: // four characters a byte at most
+		l.session = append(l.session, e)
+		l.bytes += len(e.text) + 20
+	default:
+		l.bytes = fileBytes // full
+	}
+}
+
+// fileBytes is the size at which the next file is begun.
+func (l *Log) fileBytes() int { return int(min(fileBytes, l.limit/files)) }
 
 // begin makes the next file, and room for it.
 func (l *Log) begin(now time.Time) bool {
@@ -146,8 +180,7 @@ func (l *Log) begin(now time.Time) bool {
 	err := os.MkdirAll(l.dir, 0o700)
 	if err == nil {
 		l.makeRoom()
-		name := fmt.Sprintf("%s-%s.rec", l.kind, now.UTC().Format("20060102T150405.000Z"))
-		l.file, err = os.OpenFile(filepath.Join(l.dir, name), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+		l.file, err = create(filepath.Join(l.dir, fmt.Sprintf("%s-%s", l.kind, now.UTC().Format("20060102T150405.000Z"))))
 	}
 	if err != nil {
 		l.refused(err)
@@ -155,7 +188,26 @@ func (l *Log) begin(now time.Time) bool {
 	}
 	l.began, l.size = now, 0
 	l.pending = fmt.Appendf(nil, "%s%s %s\n", header, l.kind, now.UTC().Format("2006-01-02T15:04:05.000Z"))
+	if l.kind == "obd" && len(l.session) > 1 { // more than the entry at hand
+		for _, e := range l.session[:len(l.session)-1] {
+			l.line(0, map[byte]byte{'>': ']', '<': '['}[e.mark], e.text)
+		}
+	}
 	return true
+}
+
+// create makes a file of a name that no other has.
+func create(name string) (f *os.File, err error) {
+	for n := 0; n < 100; n++ {
+		suffix := ".rec"
+		if n > 0 {
+			suffix = fmt.Sprintf("_%02d.rec", n) // sorts behind
+		}
+		if f, err = os.OpenFile(name+suffix, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600); !errors.Is(err, fs.ErrExist) {
+			break
+		}
+	}
+	return f, err
 }
 
 // makeRoom removes the oldest files until one more fits within the limit.
@@ -164,21 +216,31 @@ func (l *Log) makeRoom() {
 	if err != nil {
 		return // only of a malformed pattern
 	}
-	slices.Sort(names) // by time
-	total := min(fileBytes, l.limit/files)
-	sizes := make([]int64, len(names))
-	for i, name := range names {
+	total := int64(l.fileBytes())
+	type old struct {
+		name string
+		info os.FileInfo
+	}
+	var all []old
+	for _, name := range names {
 		if info, err := os.Stat(name); err == nil {
-			sizes[i] = info.Size()
-			total += sizes[i]
+			all = append(all, old{name, info})
+			total += info.Size()
 		}
 	}
-	for i, name := range names {
+	slices.SortFunc(all, func(a, b old) int { return a.info.ModTime().Compare(b.info.ModTime()) })
+	if now := time.Now(); len(all) > 0 && all[len(all)-1].info.ModTime().After(now) {
+		// The clock is behind that of an earlier run: the files ahead of it are the older.
+		ahead := func(o old) bool { return o.info.ModTime().After(now) }
+		i := slices.IndexFunc(all, ahead)
+		all = slices.Concat(all[i:], all[:i])
+	}
+	for _, o := range all {
 		if total <= l.limit {
 			return
 		}
-		if err := os.Remove(name); err == nil {
-			total -= sizes[i]
+		if err := os.Remove(o.name); err == nil {
+			total -= o.info.Size()
 		}
 	}
 }

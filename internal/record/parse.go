@@ -14,7 +14,7 @@ import (
 // Entry is one line of a recording.
 type Entry struct {
 	At   time.Duration // since the beginning of its file
-	Mark byte          // '>' sent, '<' received, '=' a remark
+	Mark byte          // '>' sent, '<' received, '=' a remark; ']' and '[' as doc.go tells
 	Data []byte
 }
 
@@ -83,7 +83,7 @@ func parseLine(line string) (Entry, error) {
 	at, rest, _ := strings.Cut(line, " ")
 	mark, quoted, ok := strings.Cut(rest, " ")
 	seconds, err := strconv.ParseFloat(at, 64)
-	if !ok || err != nil || !(seconds >= 0 && seconds < 1e9) || len(mark) != 1 || !strings.Contains("<>=", mark) {
+	if !ok || err != nil || !(seconds >= 0 && seconds < 1e9) || len(mark) != 1 || !strings.Contains("<>=[]", mark) {
 		return Entry{}, fmt.Errorf("%.40q is no entry; wanted: seconds, < or > or =, quoted bytes", line)
 	}
 	data, err := strconv.Unquote(quoted)

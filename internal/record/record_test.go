@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -82,6 +83,80 @@ func TestBound(t *testing.T) {
 		if total > limit || !strings.Contains(string(newest), fmt.Sprintf("last of %d", start)) {
 			t.Errorf("%d bytes in %d files; the newest ends %q", total, len(names), newest[max(0, len(newest)-80):])
 		}
+	}
+}
+
+// Each file of a session can be played back by itself: it repeats how the session
+// began, which is not decoded twice.
+func TestSessionIsRepeated(t *testing.T) {
+	dir := t.TempDir()
+	l := Open(dir, "obd", 64<<10, slog.New(slog.DiscardHandler))
+	l.Opened(port.Address{Scheme: "tcp", Host: "192.168.0.10:35000"})
+	l.Sent([]byte("ATZ\r"))
+	l.Received([]byte("ELM327 v1.5\r\r>"))
+	for i := range 400 {
+		l.Sent([]byte("010C\r"))
+		l.Received([]byte(fmt.Sprintf("7E804410C%04X\r\r>", i)))
+	}
+	l.Close()
+	names, _ := filepath.Glob(filepath.Join(dir, "*.rec"))
+	if len(names) < 3 {
+		t.Fatalf("%d files", len(names))
+	}
+	var all strings.Builder
+	for i, name := range names {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if repeats := strings.Contains(string(b), "0.000000 ] \"ATZ\\r\"\n0.000000 [ \"ELM327 v1.5"); repeats != (i > 0) {
+			t.Errorf("file %d repeats the beginning: %v", i, repeats)
+		}
+		all.Write(b)
+	}
+	stream, err := io.ReadAll(Received(strings.NewReader(all.String()), func(bad error) { t.Error(bad) }))
+	if n := strings.Count(string(stream), "7E804"); err != nil || n != 400 || strings.Count(string(stream), "ELM327") != 1 {
+		t.Errorf("%d answers, %v", n, err)
+	}
+}
+
+// A clock that is behind does not make the newest recording the oldest; and what is
+// told after the end is left out.
+func TestClockBehind(t *testing.T) {
+	dir := t.TempDir()
+	const limit = 64 << 10
+	future := time.Now().AddDate(50, 0, 0)
+	for i := range 7 {
+		name := filepath.Join(dir, fmt.Sprintf("obd-20990101T00000%d.000Z.rec", i))
+		if err := os.WriteFile(name, make([]byte, limit/files), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(name, future, future); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l := Open(dir, "obd", limit, slog.New(slog.DiscardHandler))
+	for i := range 600 {
+		l.Received([]byte(fmt.Sprintf("%d %s", i, strings.Repeat("x", 50))))
+	}
+	l.Close()
+	l.Received([]byte("late"))
+	var all strings.Builder
+	names, _ := filepath.Glob(filepath.Join(dir, "obd-2[0-9]*.rec"))
+	for _, name := range names {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.Write(b)
+	}
+	for _, want := range []string{"\"0 xx", "\"300 xx", "\"599 xx"} {
+		if !strings.Contains(all.String(), want) {
+			t.Errorf("%s is gone; there are %v", want, names)
+		}
+	}
+	if strings.Contains(all.String(), "late") {
+		t.Error("what was told after the end is recorded")
 	}
 }
 
