@@ -92,7 +92,7 @@ func open(ctx context.Context, a Address) (device, error) {
 			return nil, fmt.Errorf("open serial port %s: %w", a.Path, plain(err))
 		}
 		return s, nil
-	case "tcp":
+	case "tcp", "gpsd":
 		d := net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}
 		c, err := d.DialContext(ctx, "tcp", a.Host)
 		if err != nil {
