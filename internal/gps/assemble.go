@@ -50,6 +50,9 @@ func (a *assembler) add(s *sentence, arrived time.Duration) {
 // take adds s to the open epoch.
 func (a *assembler) take(s *sentence, arrived time.Duration) {
 	a.open.add(s, arrived)
+	if s.position && stuck(arrived-a.open.began) {
+		a.dropped(Frozen, s.line)
+	}
 	switch {
 	case a.cadence == nil:
 	case a.open.published != nil:
@@ -71,7 +74,7 @@ func (a *assembler) wait(s *sentence, arrived time.Duration) {
 // begin opens the epoch of s.
 func (a *assembler) begin(s *sentence, arrived time.Duration) {
 	a.end()
-	a.open = &epoch{time: s.time, seen: map[string]int{}}
+	a.open = &epoch{time: s.time, began: arrived, seen: map[string]int{}}
 	if a.closed != nil && a.closed.time == s.time { // the silence was a pause
 		a.open = a.closed
 		a.cadence.paused()
@@ -152,4 +155,14 @@ func (a *assembler) refuse(e *epoch, why Reason, line string) {
 		e.refused = true
 		a.dropped(why, line)
 	}
+}
+
+// stuck reports whether the receiver has repeated one time of fix for so long that it
+// hangs, and still does.
+func (a *assembler) stuck(now time.Duration) bool {
+	e := a.open
+	if e == nil {
+		e = a.closed
+	}
+	return e != nil && e.position && stuck(e.arrived-e.began) && now-e.arrived < frozenTime
 }

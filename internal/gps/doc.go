@@ -1,5 +1,6 @@
 // Package gps turns what a GNSS receiver says in NMEA 0183, over a serial port,
-// TCP or from a file, into fixes: one telemetry.Reading for each epoch.
+// TCP or from a file, or what gpsd says of it, into fixes: one telemetry.Reading for
+// each epoch.
 //
 // It promises that a fix is what the receiver said at one time of day and nothing
 // else: a position the receiver calls valid, the receiver's own date and time, no
@@ -14,7 +15,11 @@
 // epochs (epoch.go), live ones by what it learns of the receiver's cadence
 // (cadence.go), and calendar (date.go) dates them; decoder (decode.go) is these
 // in a row. Run (run.go) opens ports again and again, listens to each (listen.go),
-// finds its rate (rate.go) and watches over health (watch.go).
+// finds its rate (rate.go) and watches over health (watch.go). The way of gpsd's
+// reports: lines of JSON (gpsdjson.go), gathered into fixes (gpsdfix.go), over a
+// connection (gpsd.go) that takes care not to cost gpsd its devices
+// (gpsddevices.go). Without an address both are tried (auto.go). What no car can have
+// driven is kept back (guard.go).
 //
 // Setting clocks, storing and publishing fixes are other packages' business.
 package gps

@@ -9,6 +9,7 @@ import (
 // epoch is what the sentences of one time of day said.
 type epoch struct {
 	time    time.Duration // since 0:00 UTC
+	began   time.Duration // when the first sentence arrived
 	arrived time.Duration // when the last sentence did
 
 	rmcDay, zdaDay time.Time

@@ -21,10 +21,13 @@ type Health interface {
 
 // Config is what Run needs. Uptime and Deliver are required.
 type Config struct {
-	// Address is where the receiver is. Nil means auto: whatever Find names.
+	// Address is where the receiver is. Nil means auto: GPSD if it has a receiver,
+	// else whatever Find names.
 	Address *port.Address
+	// GPSD is the gpsd to ask first when Address is nil; nil asks none.
+	GPSD *port.Address
 	// Find lists candidates when Address is nil (port.FindReceivers). It is asked
-	// before every attempt.
+	// before every attempt. They are only listened to; what GPSD reads is left out.
 	Find func() []port.Address
 	// Tap records what goes over the port; nil for none.
 	Tap port.Tap
@@ -35,8 +38,12 @@ type Config struct {
 	// after it was delivered gives a second reading of the same FixTime that holds
 	// only what is new.
 	Deliver func(telemetry.Reading)
-	Health  Health // may be nil
-	Log     *slog.Logger
+	// WheelSpeed is the speed of the wheels in km/h and when (time since boot) it was
+	// measured; false while none is known. A fix that stands still while they turn is
+	// not delivered. May be nil.
+	WheelSpeed func() (kmh float64, at time.Duration, ok bool)
+	Health     Health // may be nil
+	Log        *slog.Logger
 	// BuildDate is a day that has passed: a receiver's date before it is late by
 	// 1024 weeks or a multiple (the GPS week rollover) and moved on; one more than
 	// 10 years after it is refused. Zero takes every date as it is.
@@ -65,8 +72,13 @@ type source struct {
 	Config
 	open  func(ctx context.Context, a port.Address) (stream, error)
 	watch *watch
+	guard guard
 	retry backoff.ExponentialBackOff
-	tried int // candidates of Find, counted on when one turned out to be no receiver
+	tried int // candidates, counted on when one turned out to be no receiver
+
+	taken     []string  // device paths that GPSD reads
+	askedGPSD time.Time // for them
+	watchedAt time.Time // last ?WATCH to a gpsd
 }
 
 // Run reads a receiver for ever: it waits for the port, listens, and connects
@@ -84,7 +96,7 @@ func newSource(c Config) *source {
 	if c.Counters == nil {
 		c.Counters = &Counters{}
 	}
-	s := &source{Config: c, watch: newWatch(c.Health)}
+	s := &source{Config: c, watch: newWatch(c.Health), guard: guard{wheels: c.WheelSpeed}}
 	s.open = func(ctx context.Context, a port.Address) (stream, error) {
 		return openPort(ctx, firstRate(a), c.Uptime, c.Tap)
 	}
@@ -97,7 +109,7 @@ func newSource(c Config) *source {
 
 func (s *source) run(ctx context.Context) {
 	for ctx.Err() == nil {
-		a, found := s.address()
+		a, found := s.address(ctx)
 		if !found {
 			s.watch.set(nothingFound)
 			s.pause(ctx)
@@ -112,6 +124,12 @@ func (s *source) run(ctx context.Context) {
 			}
 			continue
 		}
+		if w, ok := p.(writer); ok && a.Scheme == "gpsd" {
+			if !s.followGPSD(ctx, a, w) {
+				s.pause(ctx)
+			}
+			continue
+		}
 		s.Log.Info("listening for a GPS receiver", "address", a.String())
 		whole := isRecording(a)
 		s.listen(ctx, a, p, !whole)
@@ -122,21 +140,6 @@ func (s *source) run(ctx context.Context) {
 		}
 		s.pause(ctx)
 	}
-}
-
-// address is where to look this time.
-func (s *source) address() (port.Address, bool) {
-	if s.Address != nil {
-		return *s.Address, true
-	}
-	if s.Find == nil {
-		return port.Address{}, false
-	}
-	found := s.Find()
-	if len(found) == 0 {
-		return port.Address{}, false
-	}
-	return found[s.tried%len(found)], true
 }
 
 func (s *source) pause(ctx context.Context) {
@@ -183,15 +186,42 @@ func (s *source) listen(ctx context.Context, a port.Address, p stream, live bool
 	l := &listener{source: s, address: a, port: p, live: live, hunt: newHunt(a)}
 	l.decoder = newDecoder(live, s.BuildDate, s.Counters,
 		func(r telemetry.Reading) {
+			if live {
+				s.deliver(r)
+				return
+			}
 			s.watch.fixed()
 			s.Deliver(r)
-		},
-		func(why Reason, text string) {
-			s.Log.Debug("GPS input refused", "reason", string(why), "text", text)
-		})
+		}, s.logRefused)
 	s.watch.begin()
 	l.run(ctx)
 	if err := p.Close(); err != nil {
 		s.Log.Debug("GPS port closed", "address", a.String(), "error", err)
 	}
+}
+
+// deliver delivers a fix unless it cannot be true.
+func (s *source) deliver(r telemetry.Reading) {
+	why := s.guard.judge(&r)
+	switch why {
+	case "":
+		s.watch.fixed()
+		s.Deliver(r)
+		return
+	case Frozen:
+		s.watch.withheld(frozen)
+	case Jumped:
+		s.watch.withheld(jumped)
+	}
+	s.refused(why, string(r.AppendSample(nil, r.FixTime)))
+}
+
+// refused counts and logs what did not become a fix.
+func (s *source) refused(why Reason, text string) {
+	s.Counters.drop(why)
+	s.logRefused(why, text)
+}
+
+func (s *source) logRefused(why Reason, text string) {
+	s.Log.Debug("GPS input refused", "reason", string(why), "text", text)
 }
