@@ -60,6 +60,9 @@ const (
 	defaultBaud = 38400
 )
 
+// ErrBusy is the cause when another program has a serial port for itself.
+var ErrBusy = errors.New("another program has it open")
+
 // ErrClosed is the error of Receive after Close.
 var ErrClosed = errors.New("port closed")
 
@@ -122,7 +125,7 @@ func plain(err error) error {
 	case serial.PermissionDenied:
 		return fmt.Errorf("%w (is the user in the group dialout?)", os.ErrPermission)
 	case serial.PortBusy:
-		return errors.New("another program has it open")
+		return ErrBusy
 	case serial.PortClosed:
 		return errors.New("the device is gone")
 	default:
