@@ -2,6 +2,7 @@ package gps
 
 import (
 	"context"
+	"os"
 	"slices"
 	"time"
 
@@ -14,13 +15,41 @@ import (
 // address is where to look this time.
 func (s *source) address(ctx context.Context) (port.Address, bool) {
 	if s.Address != nil {
-		return *s.Address, true
+		return s.named(), true
 	}
 	found := s.candidates(ctx)
 	if len(found) == 0 {
 		return port.Address{}, false
 	}
 	return found[s.tried%len(found)], true
+}
+
+// named is the address given, or the name that its receiver kept when it came back as
+// another device. A device that has taken the name given is another one's.
+func (s *source) named() port.Address {
+	if s.stable == nil || s.stable.Path == s.Address.Path {
+		return *s.Address
+	}
+	if _, err := os.Stat(s.stable.Path); err == nil || s.Stable(s.Address.Path) != s.Address.Path {
+		return *s.stable
+	}
+	return *s.Address
+}
+
+// spoke remembers where a receiver was heard.
+func (s *source) spoke(a port.Address, baud int) {
+	s.baud = baud
+	if s.Stable != nil && s.Address != nil && a.Scheme == "serial" {
+		s.stable = &port.Address{Scheme: a.Scheme, Path: s.Stable(a.Path), Baud: a.Baud}
+	}
+}
+
+// atLastRate is a at the rate at which the receiver spoke last, if it names none.
+func (s *source) atLastRate(a port.Address) port.Address {
+	if a.Scheme == "serial" && a.Baud == 0 {
+		a.Baud = s.baud
+	}
+	return a
 }
 
 // candidates lists where a receiver may be: gpsd, if it has one, and what Find names

@@ -17,7 +17,12 @@ import (
 // gone: with -n any connection, any request, any disconnection makes it try the
 // device, fail and free it (gpsd 3.22); without -n a ?WATCH does. So as long as the
 // device of a gpsd on this machine is absent, nothing is said to it; once the device
-// is back, a new connection and its ?WATCH make gpsd open it again.
+// is back, a new connection and its ?WATCH make gpsd open it again. That may take
+// time, and more than one ?WATCH, so one that brings nothing is repeated: gpsd up to
+// 3.22 at least looks again at a device that hung up only when something wakes it, and
+// not before a moment that it computes in a float (libgpsd_core.c, reawake), which has
+// steps of 128 s for today's dates. Up to 64 s pass like this where nothing else, as
+// udev, tells gpsd.
 
 const (
 	// greetingLimit is how long a gpsd may take for its VERSION and an answer.
@@ -25,6 +30,8 @@ const (
 	// gpsdAgain is how long a ?WATCH has to bring something until it is tried with a
 	// new connection.
 	gpsdAgain = 30 * time.Second
+	// nudgeEvery is how often a ?WATCH that brings nothing is repeated.
+	nudgeEvery = 3 * time.Second
 	// settle is how long a device that is back is left to udev before gpsd is asked to
 	// open it.
 	settle = time.Second
@@ -51,7 +58,8 @@ type gpsdSession struct {
 	version  string // empty until it greeted
 	listed   bool   // DEVICES came
 	devices  devices
-	watched  bool      // ?WATCH was sent
+	request  string    // the ?WATCH that was sent
+	nudged   time.Time // it was repeated
 	asked    time.Time // last ?DEVICES
 	reported time.Time // last TPV, of any receiver
 	resumed  time.Time // first one after a time without
@@ -139,17 +147,26 @@ func (g *gpsdSession) ask() {
 
 // subscribe asks for reports, once, unless that would make gpsd forget its receiver.
 func (g *gpsdSession) subscribe() {
-	if g.watched || !g.devices.ready() {
+	if g.request != "" || g.devices.gone() {
 		return
 	}
-	g.watched, g.watchedAt = true, time.Now()
-	watch := `?WATCH={"enable":true,"json":true}`
+	g.request = `?WATCH={"enable":true,"json":true};`
 	if present := g.devices.onlyOne(); present != "" {
 		if name, err := json.Marshal(present); err == nil { // a string always marshals
-			watch = fmt.Sprintf(`?WATCH={"enable":true,"json":true,"device":%s}`, name)
+			g.request = fmt.Sprintf(`?WATCH={"enable":true,"json":true,"device":%s};`, name)
 		}
 	}
-	g.say(watch + ";\n")
+	g.request += "\n"
+	g.watchedAt, g.nudged = time.Now(), time.Now()
+	g.say(g.request)
+}
+
+// nudge repeats the ?WATCH that brings nothing, although the device is there.
+func (g *gpsdSession) nudge(now time.Time) {
+	if g.request != "" && g.devices.local && g.devices.present() && now.Sub(later(g.reported, g.nudged)) >= nudgeEvery {
+		g.nudged = now
+		g.say(g.request)
+	}
 }
 
 // say writes; a failure shows as the end of the connection.
@@ -171,6 +188,7 @@ func (g *gpsdSession) check(ctx context.Context) (again, soon bool) {
 		return false, false
 	}
 	g.devices.look(now)
+	g.nudge(now)
 	silent := g.closed || late(g.reported, gpsdSilence)
 	switch {
 	case g.devices.none() && late(g.reported, patience):
@@ -179,6 +197,7 @@ func (g *gpsdSession) check(ctx context.Context) (again, soon bool) {
 			g.ask()
 		}
 	case g.devices.gone() || silent:
+		g.desk.release() // or it would say that all is well
 		g.watch.set(lost(g.devices.name(g.desk.device)))
 	case g.desk.stuck(g.Uptime()):
 		g.watch.withheld(frozen)
@@ -201,7 +220,7 @@ func (g *gpsdSession) due(now time.Time, silent bool) bool {
 		return false
 	case g.devices.back(now):
 		return true
-	case !g.watched:
+	case g.request == "":
 		return false
 	case !g.devices.local:
 		silent = now.Sub(later(g.reported, g.begun)) >= gpsdAgain

@@ -306,12 +306,18 @@ func TestGPSDLocalUnplugged(t *testing.T) {
 		if opened, _ := b.attempts(); len(opened) != 0 {
 			t.Errorf("%d attempts before 30 s", len(opened))
 		}
-		pass(5 * time.Second)
+		pass(3 * time.Second)
 		if opened, _ := b.attempts(); len(opened) != 1 {
 			t.Errorf("%d attempts after 30 s", len(opened))
 		}
 		// Of two, only the one that is there is watched.
-		wantLines(t, last.heard(), "?DEVICES;\n", fmt.Sprintf("?WATCH={\"enable\":true,\"json\":true,\"device\":%q};\n", path))
+		watch := fmt.Sprintf("?WATCH={\"enable\":true,\"json\":true,\"device\":%q};\n", path)
+		wantLines(t, last.heard(), "?DEVICES;\n", watch)
+		pass(6 * time.Second) // repeated while it brings nothing
+		wantLines(t, last.heard(), watch, watch)
+		last.say(tpv(path, 150, ""))
+		pass(2 * time.Second)
+		wantLines(t, last.heard())
 	})
 }
 

@@ -104,10 +104,6 @@ func (d *devices) back(now time.Time) bool {
 	return d.wasGone && !d.since.IsZero() && now.Sub(d.since) >= settle
 }
 
-// ready reports whether a ?WATCH costs gpsd no device: one is there, or there is
-// nothing to lose.
-func (d *devices) ready() bool { return !d.gone() }
-
 // onlyOne is the device to watch alone, because others are absent; empty for all.
 func (d *devices) onlyOne() string {
 	present, absent := "", false

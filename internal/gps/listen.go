@@ -60,8 +60,11 @@ func (l *listener) take(c port.Chunk) {
 	l.retry.Reset()
 	l.decoder.feed(c.Data, c.Arrived)
 	if n := l.decoder.sentences - before; n > 0 {
-		l.watch.spoke(n)
+		if l.watch.spoke(n); l.decoder.sentences == n && l.live { // the first
+			l.spoke(l.address, l.hunt.rate())
+		}
 		if l.hunt.spoke(n) {
+			l.spoke(l.address, l.hunt.rate())
 			l.Log.Info("GPS receiver found", "address", l.address.String(), "baud", l.hunt.rate())
 		}
 	}

@@ -96,9 +96,19 @@ func (d *device) heard() (said []string) {
 
 func (d *device) Close() error { return nil }
 func (d *device) SetBaud(b int) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.baud, d.bauds = b, append(d.bauds, b)
 	return nil
 }
+
+// rate is what the port was set to.
+func (d *device) rate() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.baud
+}
+
 func (d *device) send(s string) { d.chunks <- port.Chunk{Data: []byte(s), Arrived: d.uptime()} }
 func (d *device) unplug()       { d.once.Do(func() { close(d.chunks) }) }
 

@@ -29,6 +29,9 @@ type Config struct {
 	// Find lists candidates when Address is nil (port.FindReceivers). It is asked
 	// before every attempt. They are only listened to; what GPSD reads is left out.
 	Find func() []port.Address
+	// Stable is the name that a serial port keeps over unplugging (port.StableName);
+	// nil: the one that it was given.
+	Stable func(path string) string
 	// Tap records what goes over the port; nil for none.
 	Tap port.Tap
 	// Uptime is the time since boot.
@@ -76,6 +79,9 @@ type source struct {
 	retry backoff.ExponentialBackOff
 	tried int // candidates, counted on when one turned out to be no receiver
 
+	stable *port.Address // where the receiver spoke last, by the name that stays
+	baud   int           // at which rate
+
 	taken     []string  // device paths that GPSD reads
 	askedGPSD time.Time // for them
 	watchedAt time.Time // last ?WATCH to a gpsd
@@ -115,7 +121,7 @@ func (s *source) run(ctx context.Context) {
 			s.pause(ctx)
 			continue
 		}
-		p, err := s.open(ctx, a)
+		p, err := s.open(ctx, s.atLastRate(a))
 		if err != nil {
 			if ctx.Err() == nil {
 				s.Log.Debug("no GPS receiver", "address", a.String(), "error", err)
@@ -184,6 +190,7 @@ func opened(p *port.Port, err error) (stream, error) {
 // it again, and closes it.
 func (s *source) listen(ctx context.Context, a port.Address, p stream, live bool) {
 	l := &listener{source: s, address: a, port: p, live: live, hunt: newHunt(a)}
+	l.hunt.startAt(s.baud)
 	l.decoder = newDecoder(live, s.BuildDate, s.Counters,
 		func(r telemetry.Reading) {
 			if live {
