@@ -120,7 +120,7 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 			defer end()
 			_ = gps.Run(sources, gps.Config{
 				Address: o.gps.address, GPSD: new(port.LocalGPSD()), Find: o.findReceivers, Stable: port.StableName, Tap: tap, BuildDate: buildDate(),
-				Uptime: uptime, Deliver: rec.Deliver, WheelSpeed: turning.speed, Counters: fixes, Health: health, Log: log,
+				Uptime: uptime, Deliver: rec.Deliver, WheelSpeed: turning.speed, Fastest: o.fastest, Counters: fixes, Health: health, Log: log,
 			})
 		})
 	}

@@ -61,6 +61,7 @@ type options struct {
 	brokers       []publish.Broker
 	clientID      string
 	obd, gps      source
+	fastest       float64 // km/h that the vehicle cannot reach; 0: no car does
 	rates         map[string]float64
 	own           []obd.OwnSignal
 	maxRequests   float64

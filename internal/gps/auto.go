@@ -12,6 +12,10 @@ import (
 // Auto: without an address gpsd is asked first, because a port that it reads must not
 // be read by anybody else; then the ports that Find names get their turn.
 
+// takenFor is how long the ports of a gpsd that has gone are left alone: it may only
+// be restarting, and a current gpsd ends when somebody else has its port open.
+const takenFor = time.Minute
+
 // address is where to look this time.
 func (s *source) address(ctx context.Context) (port.Address, bool) {
 	if s.Address != nil {
@@ -67,7 +71,7 @@ func (s *source) ports() []port.Address {
 	if s.Find == nil {
 		return nil
 	}
-	return slices.DeleteFunc(s.Find(), func(a port.Address) bool {
+	return slices.DeleteFunc(slices.Clone(s.Find()), func(a port.Address) bool {
 		return slices.ContainsFunc(s.taken, func(path string) bool {
 			return a.SameDevice(port.Address{Scheme: "serial", Path: path})
 		})
@@ -88,16 +92,18 @@ func (s *source) askGPSD(ctx context.Context) bool {
 	s.askedGPSD = time.Now()
 	ctx, cancel := context.WithTimeout(ctx, greetingLimit)
 	defer cancel()
-	s.taken = nil
-	p, err := s.open(ctx, *s.GPSD)
-	if err != nil {
-		return false
+	var devices []string
+	answered := false
+	if p, err := s.open(ctx, *s.GPSD); err == nil {
+		defer p.Close()
+		if w, ok := p.(writer); ok {
+			devices, answered = AskGPSD(ctx, w)
+		}
 	}
-	defer p.Close()
-	if w, ok := p.(writer); ok {
-		s.taken, _ = AskGPSD(ctx, w)
+	if answered || time.Since(s.takenAt) >= takenFor {
+		s.taken, s.takenAt = devices, time.Now()
 	}
-	return len(s.taken) > 0
+	return len(devices) > 0
 }
 
 // AskGPSD asks a gpsd just connected to for the devices it reads, until ctx ends. ok

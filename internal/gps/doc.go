@@ -5,10 +5,11 @@
 // It promises that a fix is what the receiver said at one time of day and nothing
 // else: a position the receiver calls valid, the receiver's own date and time, no
 // value carried over from another epoch (the date apart, and for some seconds what
-// gpsd says of the satellites, which has no time), no zero for an empty field. Sentences without a good checksum, with numbers that are none or with
-// values that cannot be are refused and counted by reason. It never writes to a
-// receiver, never gives up a port that may come back, and tells through Health
-// what is wrong in words a driver understands.
+// gpsd says of the satellites, which has no time), no zero for an empty field.
+// Sentences without a good checksum, with numbers that are none or with values that
+// cannot be are refused and counted by reason. It never writes to a receiver, never
+// gives up a port that may come back, and tells through Health what is wrong in words
+// a driver understands.
 //
 // The way of the bytes: framer (frame.go) cuts lines, parser (sentence.go)
 // repairs and reads them with go-nmea, assembler (assemble.go) gathers them into

@@ -78,6 +78,7 @@ func (s *source) followGPSD(ctx context.Context, a port.Address, p writer) (soon
 	s.watch.begin()
 	soon = g.run(ctx)
 	g.desk.release()
+	s.takenAt = time.Now()
 	if err := p.Close(); err != nil {
 		s.Log.Debug("connection to gpsd closed", "address", a.String(), "error", err)
 	}

@@ -370,6 +370,28 @@ func TestAutoGPSD(t *testing.T) {
 			}
 		}, withGPSD)
 	})
+	t.Run("restarts", func(t *testing.T) {
+		on(t, "", func(t *testing.T, b *rig) {
+			b.found = []port.Address{{Scheme: "serial", Path: "/dev/null"}}
+			b.fakeGPSD("/dev/null")
+			d := b.fakeGPSD("/dev/null")
+			b.begin()
+			for n := range 100 {
+				d.say(tpv("/dev/null", n, ""))
+				pass(time.Second)
+			}
+			b.attempts()
+			d.unplug()
+			pass(50 * time.Second) // its port is left to it
+			if opened, _ := b.attempts(); slices.Contains(opened, "serial:///dev/null") || len(opened) == 0 {
+				t.Errorf("opened %q", opened)
+			}
+			pass(time.Minute) // it does not come back
+			if opened, _ := b.attempts(); !slices.Contains(opened, "serial:///dev/null") {
+				t.Errorf("opened %q", opened)
+			}
+		}, withGPSD)
+	})
 	t.Run("has none", func(t *testing.T) {
 		on(t, "", func(t *testing.T, b *rig) {
 			b.found = []port.Address{{Scheme: "serial", Path: "/dev/a"}}

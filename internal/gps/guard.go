@@ -38,7 +38,8 @@ func stuck(d time.Duration) bool { return d >= frozenTime }
 // valid: one that stands still while the vehicle moves, and one that no car can have
 // reached. It is a pure structure.
 type guard struct {
-	wheels func() (kmh float64, at time.Duration, ok bool) // may be nil
+	wheels  func() (kmh float64, at time.Duration, ok bool) // may be nil
+	fastest float64                                         // km/h
 
 	last    place // the last that was let through
 	leaping place // the last of those that are too far from it
@@ -129,8 +130,8 @@ func (g *guard) wheelSpeed(now time.Duration) float64 {
 
 func (g *guard) jumped(p place) Reason {
 	switch {
-	case g.last.at.IsZero() || g.last.reaches(p):
-	case g.leaps > 0 && g.leaping.reaches(p):
+	case g.last.at.IsZero() || g.reached(g.last, p):
+	case g.leaps > 0 && g.reached(g.leaping, p):
 		if g.leaps++; g.leaps < jumpProof {
 			g.leaping = p
 			return Jumped
@@ -143,11 +144,11 @@ func (g *guard) jumped(p place) Reason {
 	return ""
 }
 
-// reaches reports whether a car can have been at both places. Between fixes of one
+// reached reports whether a car can have been at both places. Between fixes of one
 // time, or of a time that was set back, lies the time between their times.
-func (p place) reaches(q place) bool {
+func (g *guard) reached(p, q place) bool {
 	hours := q.at.Sub(p.at).Abs().Hours()
-	return p.metres(q) <= noise+hours*fastestCar*1000
+	return p.metres(q) <= noise+hours*g.fastest*1000
 }
 
 // earth is the mean radius of the Earth in metres (IUGG R1).

@@ -17,7 +17,9 @@ type drive struct {
 	fate  []Reason
 }
 
-func newDrive() *drive { return &drive{at: time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)} }
+func newDrive() *drive {
+	return &drive{guard: guard{fastest: fastestCar}, at: time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)}
+}
 
 // fix judges a fix a step after the one before; kmh < 0 tells no speed.
 func (d *drive) fix(step time.Duration, lat, lon, kmh float64) Reason {

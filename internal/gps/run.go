@@ -1,6 +1,7 @@
 package gps
 
 import (
+	"cmp"
 	"context"
 	"io/fs"
 	"log/slog"
@@ -45,8 +46,11 @@ type Config struct {
 	// measured; false while none is known. A fix that stands still while they turn is
 	// not delivered. May be nil.
 	WheelSpeed func() (kmh float64, at time.Duration, ok bool)
-	Health     Health // may be nil
-	Log        *slog.Logger
+	// Fastest is the speed in km/h that the vehicle cannot reach: a fix farther from
+	// the one before is not delivered. 0 means 500.
+	Fastest float64
+	Health  Health // may be nil
+	Log     *slog.Logger
 	// BuildDate is a day that has passed: a receiver's date before it is late by
 	// 1024 weeks or a multiple (the GPS week rollover) and moved on; one more than
 	// 10 years after it is refused. Zero takes every date as it is.
@@ -83,6 +87,7 @@ type source struct {
 	baud   int           // at which rate
 
 	taken     []string  // device paths that GPSD reads
+	takenAt   time.Time // when that was known
 	askedGPSD time.Time // for them
 	watchedAt time.Time // last ?WATCH to a gpsd
 }
@@ -102,7 +107,7 @@ func newSource(c Config) *source {
 	if c.Counters == nil {
 		c.Counters = &Counters{}
 	}
-	s := &source{Config: c, watch: newWatch(c.Health), guard: guard{wheels: c.WheelSpeed}}
+	s := &source{Config: c, watch: newWatch(c.Health), guard: guard{wheels: c.WheelSpeed, fastest: cmp.Or(c.Fastest, fastestCar)}}
 	s.open = func(ctx context.Context, a port.Address) (stream, error) {
 		return openPort(ctx, firstRate(a), c.Uptime, c.Tap)
 	}

@@ -158,6 +158,20 @@ func TestRunSerial(t *testing.T) {
 	r.fix("12:00:05")
 }
 
+// A receiver that speaks UBX is named as such, and found again when it speaks NMEA.
+func TestRunBinary(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "receiver")
+	master, _ := plug(t, path)
+	r := run(t, port.Address{Scheme: "serial", Path: path})
+	stop := repeat(master, "\xb5\x62\x01\x07\x02\x00$\x00\x08\x19")
+	r.told("gps_binary")
+	stop()
+	stop = repeat(master, second(0))
+	defer stop()
+	r.told("GPS receiver delivers fixes")
+	r.fix("12:00:00")
+}
+
 func TestRunTCP(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
