@@ -2,6 +2,7 @@ package gps
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -242,6 +243,25 @@ func TestRunFileAsDecode(t *testing.T) {
 	}
 }
 
+// writeFIFO opens the FIFO and writes to it; again if it had opened it to a reader that
+// was about to leave.
+func writeFIFO(t *testing.T, path, s string) *os.File {
+	t.Helper()
+	for {
+		w, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err = w.WriteString(s); err == nil {
+			return w
+		}
+		_ = w.Close()
+		if !errors.Is(err, syscall.EPIPE) {
+			t.Fatal(err)
+		}
+	}
+}
+
 // A FIFO is a file that begins again, and one that nobody writes to holds nobody.
 func TestRunFIFO(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "fifo")
@@ -250,11 +270,7 @@ func TestRunFIFO(t *testing.T) {
 	}
 	r := run(t, port.Address{Scheme: "file", Path: path})
 	for i := range 2 {
-		w, err := os.OpenFile(path, os.O_WRONLY, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		send(t, w, second(i))
+		w := writeFIFO(t, path, second(i))
 		r.fix(fmt.Sprintf("12:00:%02d", i))
 		if err := w.Close(); err != nil {
 			t.Error(err)
