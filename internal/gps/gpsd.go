@@ -130,6 +130,9 @@ func (g *gpsdSession) take(r *report) {
 		g.subscribe()
 	case "DEVICE":
 		g.closed = r.closed()
+		if g.desk.device == r.Path {
+			g.desk.opened()
+		}
 		g.devices.add(r.Path)
 	case "TPV":
 		if now.Sub(later(g.reported, g.begun)) >= gpsdSilence || g.reported.IsZero() {
