@@ -7,7 +7,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.bui
 FUZZTIME ?= 5s
 
 # Debian packages that the tests need, each with a file by which it is known.
-PACKAGES := mosquitto mosquitto-clients dbus-daemon
+PACKAGES := mosquitto mosquitto-clients dbus-daemon gpsd
 
 .PHONY: help run test deps build docs lint fuzz conformance torture bench-obd clean
 

@@ -93,6 +93,7 @@ func demoOptions(c *demoCommand, v *sim.Vehicle, target publish.Broker, state st
 	o := options{
 		vehicleID: c.VehicleID, clientID: "telemetryd-" + c.VehicleID, brokers: []publish.Broker{target},
 		topicPrefix: "vehicles", stateDir: state, bufferSize: 64 << 20, batchInterval: demoInterval, maxRequests: 20,
+		fastest: 500 * max(1, c.Speedup),
 	}
 	for _, part := range []struct {
 		address string

@@ -37,6 +37,7 @@ type commandLine struct {
 	Demo    demoCommand    `cmd:"" help:"The whole product without hardware: a virtual vehicle, an embedded broker, and the samples as they arrive from it."`
 	Sim     simCommand     `cmd:"" help:"Only the virtual vehicle, an ELM327 adapter and a GPS receiver, for this or any other program."`
 	Decode  decodeCommand  `cmd:"" help:"Recorded raw bytes in, one JSON object per reading or fix out."`
+	Ports   portsCommand   `cmd:"" help:"Serial ports, what is heard there (nothing is written), and the --obd or --gps value to use."`
 	Version versionCommand `cmd:"" help:"Print version, commit, Go version and target."`
 }
 

@@ -91,8 +91,10 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 	defer stopPublishing()
 	var reading, writing, sending sync.WaitGroup
 	rates, counters := new(obd.Rates), new(obd.Counters)
+	var turning wheels
+	fixes := new(gps.Counters)
 	sending.Go(func() {
-		status.Serve(publishing, o.http, health, log, obd.Metrics(counters, rates))
+		status.Serve(publishing, o.http, health, log, obd.Metrics(counters, rates), gps.Metrics(fixes))
 	})
 	sending.Go(func() {
 		publish.Run(publishing, publish.Config{
@@ -110,7 +112,7 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 			obd.Run(sources, obd.Config{
 				Address: o.obd.address, Find: func() []port.Address { return o.findAdapters(sources) }, Candidates: o.unknownPorts, Stable: port.StableName, Tap: tap,
 				Wanted: o.rates, Own: o.own, MaxRequests: o.maxRequests, Rates: rates, Counters: counters,
-				Uptime: uptime, Deliver: rec.Deliver, Event: rec.Event, Health: health, Log: log,
+				Uptime: uptime, Deliver: func(r telemetry.Reading) { turning.note(r); rec.Deliver(r) }, Event: rec.Event, Health: health, Log: log,
 			})
 		})
 	}
@@ -119,8 +121,8 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 			tap, end := o.tap("gps", log)
 			defer end()
 			_ = gps.Run(sources, gps.Config{
-				Address: o.gps.address, Find: port.FindReceivers, Tap: tap, BuildDate: buildDate(),
-				Uptime: uptime, Deliver: rec.Deliver, Time: clock.Fix, Health: health, Log: log,
+				Address: o.gps.address, GPSD: new(port.LocalGPSD()), Find: o.findReceivers, Stable: port.StableName, Tap: tap, BuildDate: buildDate(),
+				Uptime: uptime, Deliver: rec.Deliver, Time: clock.Fix, WheelSpeed: turning.speed, Fastest: o.fastest, Counters: fixes, Health: health, Log: log,
 			})
 		})
 	}
@@ -158,6 +160,18 @@ func (o options) findAdapters(ctx context.Context) []port.Address {
 		}
 	}
 	return found
+}
+
+// findReceivers lists the ports that a receiver may be listened to at: those named as
+// receivers, and the header of a Raspberry Pi. To open any other may reset what is
+// there, so that it takes the user's leave (--obd-probe), and an adapter that is not
+// looked for at the same ports.
+func (o options) findReceivers() []port.Address {
+	found := append(port.FindReceivers(), port.FindHeader()...)
+	if o.obdProbe && (o.obd.off || o.obd.address != nil) {
+		found = append(found, port.FindUnknown()...)
+	}
+	return slices.DeleteFunc(found, func(a port.Address) bool { return o.obd.address != nil && a.SameDevice(*o.obd.address) })
 }
 
 // unknownPorts lists the ports of which nothing is known. The receiver's is not among

@@ -33,7 +33,7 @@ type settings struct {
 	Broker        []string          `placeholder:"URL" help:"mqtt://, mqtts://, ws:// or wss://; repeat for fail-over. Default mqtt://127.0.0.1:1883."`
 	ClientID      string            `placeholder:"ID" help:"MQTT client id. Default telemetryd-<vehicle-id>."`
 	OBD           string            `name:"obd" placeholder:"ADDRESS" help:"auto, off, serial:///dev/ttyUSB0?baud=38400 (baud is probed when left out) or tcp://host:port. Default auto."`
-	GPS           string            `name:"gps" placeholder:"ADDRESS" help:"auto, off, serial:///dev/ttyACM0?baud=9600, tcp://host:port or file:///x.nmea. Default auto."`
+	GPS           string            `name:"gps" placeholder:"ADDRESS" help:"auto (gpsd on this machine if it has a receiver, else ports named as one), off, serial:///dev/ttyACM0?baud=9600 (baud is found when left out), gpsd://127.0.0.1:2947, tcp://host:port or file:///x.nmea. Default auto."`
 	Signals       string            `placeholder:"NAME=RATE,..." help:"What to read of the car and how often: hertz, or max. Default: what the car has, at 5, 1 or 0.1 Hz."`
 	MaxRequests   string            `name:"obd-max-requests" placeholder:"N" help:"Ceiling of requests on the car's bus per second, 0 for none. Default 20."`
 	OBDProbe      string            `name:"obd-probe" placeholder:"YES" help:"yes: --obd auto may also write to serial ports that are not known to be an adapter, after it heard nothing from them. Default no."`
@@ -61,6 +61,7 @@ type options struct {
 	brokers       []publish.Broker
 	clientID      string
 	obd, gps      source
+	fastest       float64 // km/h that the vehicle cannot reach; 0: no car does
 	rates         map[string]float64
 	own           []obd.OwnSignal
 	maxRequests   float64
@@ -181,7 +182,7 @@ func (s *settings) judge() (options, error) {
 	if o.obd, err = parseSource(s.OBD, "serial", "tcp"); err != nil {
 		failed("obd", err)
 	}
-	if o.gps, err = parseSource(s.GPS, "serial", "tcp", "file"); err != nil {
+	if o.gps, err = parseSource(s.GPS, "serial", "gpsd", "tcp", "file"); err != nil {
 		failed("gps", err)
 	}
 	if o.obd.address != nil && o.gps.address != nil && o.obd.address.SameDevice(*o.gps.address) {

@@ -56,6 +56,9 @@ func (a *assembler) add(s *sentence, arrived time.Duration) {
 func (a *assembler) take(s *sentence, arrived time.Duration) {
 	a.open.add(s, arrived)
 	a.taken = arrived
+	if s.position && stuck(arrived-a.open.began) {
+		a.dropped(Frozen, s.line)
+	}
 	switch {
 	case a.cadence == nil:
 	case a.open.published != nil:
@@ -167,4 +170,14 @@ func (a *assembler) refuse(e *epoch, why Reason, line string) {
 		e.refused = true
 		a.dropped(why, line)
 	}
+}
+
+// stuck reports whether the receiver has repeated one time of fix for so long that it
+// hangs, and still does.
+func (a *assembler) stuck(now time.Duration) bool {
+	e := a.open
+	if e == nil {
+		e = a.closed
+	}
+	return e != nil && e.position && stuck(e.arrived-e.began) && now-e.arrived < frozenTime
 }

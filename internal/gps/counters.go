@@ -38,11 +38,20 @@ const (
 	Coasting Reason = "coasting"
 	// NotNMEA: input that holds no beginning of a sentence at all.
 	NotNMEA Reason = "not_nmea"
+	// NotJSON: a line of gpsd that is no JSON object.
+	NotJSON Reason = "not_json"
+	// Frozen: a fix whose time, or on the move whose position, is that of those before.
+	Frozen Reason = "frozen"
+	// Jumped: a fix at a place that no car can have reached since the one before.
+	Jumped Reason = "jumped"
+	// Withheld: more of a fix that was kept back.
+	Withheld Reason = "withheld"
 )
 
 var reasons = [...]Reason{
 	Noise, TooLong, CutOff, NoChecksum, WrongChecksum, FieldCount, BadNumber,
 	OutOfRange, Unreadable, NoTime, NoDate, BadDate, Coasting, NotNMEA,
+	NotJSON, Frozen, Jumped, Withheld,
 }
 
 // Counters counts what came and what was dropped. The zero value is ready; it is

@@ -76,6 +76,49 @@ func FuzzLive(f *testing.F) {
 	})
 }
 
+// FuzzGPSD: whatever a gpsd says, in whatever chunks, fixes are sound.
+func FuzzGPSD(f *testing.F) {
+	f.Add([]byte(tpv("/dev/a", 0, `,"alt":519.2`) + "\r\n" + tpv("/dev/b", 0, `,"altMSL":1e5,"speed":2777.7,"track":360`) + "\r\n" + tpv("/dev/a", 1, "") + "\n"))
+	f.Add([]byte(`{"class":"SKY","device":"/dev/a","hdop":0.9,"uSat":9}` + "\n" + tpv("/dev/a", 0, "") + "\n" + `{"class":"SKY","device":"/dev/a","satellites":[{"used":true}]}` + "\n"))
+	f.Add([]byte(`{"class":"TPV","mode":2,"time":"2099-12-31T23:59:60Z","lat":-90,"lon":180,"speed":-0,"alt":NaN}` + "\n[[[[{\n\xff\x00"))
+	f.Add([]byte(`{"class":"DEVICES","devices":[{"path":""},null]}` + "\n" + `{"class":"DEVICE","path":"/dev/a","activated":0}` + "\n" + `{"CLASS":"TPV","mode":3}`))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		said := func(cut []int) (out []string) {
+			seen := map[time.Time]bool{}
+			d := &desk{build: time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC), fixes: func() {},
+				fix: func(r telemetry.Reading) {
+					if !seen[r.FixTime] || hasPosition(r) {
+						checkFix(t, r)
+					}
+					seen[r.FixTime] = true
+					out = append(out, sample(r))
+				},
+				dropped: func(why Reason, text string) { out = append(out, string(why)+" "+text) }}
+			g := devices{local: true}
+			rest := in
+			for i := 0; len(rest) > 0; i++ {
+				n := min(cut[i%len(cut)], len(rest))
+				d.feed(rest[:n], 0, func(r *report) { g.set(r.Devices); g.add(r.Path) })
+				rest = rest[n:]
+			}
+			d.release()
+			if len(g.list) > mostDevices || len(d.skies) > mostDevices {
+				t.Errorf("%d devices, %d skies are kept", len(g.list), len(d.skies))
+			}
+			return out
+		}
+		once := said([]int{max(1, len(in))})
+		if pieces := said([]int{1, 7, 2, 31}); !slices.Equal(once, pieces) {
+			t.Errorf("in one piece %q, in many %q", once, pieces)
+		}
+	})
+}
+
+// hasPosition tells a fix from an addition to one.
+func hasPosition(r telemetry.Reading) bool {
+	return slices.ContainsFunc(r.Fields, func(f telemetry.Field) bool { return f.Name == "latitude" })
+}
+
 // signed gives every sentence of in the checksum it should have, so that damage
 // gets past it.
 func signed(in []byte) []byte {

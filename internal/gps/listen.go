@@ -2,7 +2,6 @@ package gps
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"telemetryd/internal/port"
@@ -39,7 +38,7 @@ func (l *listener) run(ctx context.Context) {
 		if time.Now().Before(check) {
 			continue
 		}
-		if l.live && l.check() {
+		if l.live && l.check(ctx) {
 			return
 		}
 		check = time.Now().Add(checkEvery)
@@ -61,8 +60,11 @@ func (l *listener) take(c port.Chunk) {
 	l.retry.Reset()
 	l.decoder.feed(c.Data, c.Arrived)
 	if n := l.decoder.sentences - before; n > 0 {
-		l.watch.spoke(n)
+		if l.watch.spoke(n); l.decoder.sentences == n && l.live { // the first
+			l.spoke(l.address, l.hunt.rate())
+		}
 		if l.hunt.spoke(n) {
+			l.spoke(l.address, l.hunt.rate())
 			l.Log.Info("GPS receiver found", "address", l.address.String(), "baud", l.hunt.rate())
 		}
 	}
@@ -78,7 +80,10 @@ func (l *listener) ended(cause error) {
 
 // check looks at health and at the rate. It reports whether to give up this
 // connection.
-func (l *listener) check() bool {
+func (l *listener) check(ctx context.Context) bool {
+	if l.decoder.assembler.stuck(l.Uptime()) {
+		l.watch.withheld(frozen)
+	}
 	l.watch.check(l.hunt.running())
 	now := time.Now()
 	if next := l.hunt.next(now, l.watch.binary(), l.watch.spokenAt); next != 0 {
@@ -93,7 +98,7 @@ func (l *listener) check() bool {
 	switch {
 	case l.address.Scheme == "tcp":
 		return now.Sub(l.watch.lastBytes()) >= tcpSilence
-	case l.Address == nil && l.unfit(now):
+	case l.Address == nil && l.unfit(ctx, now):
 		l.tried++
 		return true
 	}
@@ -102,9 +107,9 @@ func (l *listener) check() bool {
 
 // unfit reports that a port that was only found by its name is no receiver, as
 // far as one can hear, and that there is another to try.
-func (l *listener) unfit(now time.Time) bool {
+func (l *listener) unfit(ctx context.Context, now time.Time) bool {
 	if l.hunt.running() || l.watch.binary() || now.Sub(l.watch.since(l.watch.spokenAt)) < huntAgain {
 		return false
 	}
-	return slices.ContainsFunc(l.Find(), func(a port.Address) bool { return a != l.address })
+	return l.others(ctx, l.address)
 }

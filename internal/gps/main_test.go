@@ -49,8 +49,10 @@ func decoded(t testing.TB, in string) (fixes, drops []string) {
 	return fixes, drops
 }
 
-// second is a whole cycle at n seconds past noon: RMC, GGA, GSA, VTG.
+// second is a whole cycle at n seconds past noon: RMC, GGA, GSA, VTG, on the way west
+// at the speed that it tells.
 func second(n int) string {
+	where := fmt.Sprintf("4808.2293,N,011%07.4f,E", 34.5674-float64(n)*0.0116)
 	return saying(
 		fmt.Sprintf("GPRMC,12%02d%02d.00,A,%s,27.9,271.3,231126,,,A", n/60, n%60, where),
 		fmt.Sprintf("GPGGA,12%02d%02d.00,%s,1,09,0.9,519.2,M,47.0,M,,", n/60, n%60, where),

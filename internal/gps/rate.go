@@ -2,6 +2,7 @@ package gps
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -39,6 +40,13 @@ func newHunt(a port.Address) *hunt {
 		h.rates = rates
 	}
 	return h
+}
+
+// startAt begins with a rate that the port was opened with, 0 for the usual first.
+func (h *hunt) startAt(baud int) {
+	if i := slices.Index(h.rates, baud); i > 0 {
+		h.rates = slices.Insert(slices.Delete(slices.Clone(h.rates), i, i+1), 0, baud)
+	}
 }
 
 // firstRate is a with the rate to open it at.

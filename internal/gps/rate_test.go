@@ -1,10 +1,15 @@
 package gps
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"telemetryd/internal/port"
 )
 
 func TestHunt(t *testing.T) {
@@ -78,6 +83,80 @@ func TestHuntFindsBinary(t *testing.T) {
 			t.Errorf("rates %v", d.bauds)
 		}
 		b.health.want(t, "gps_binary")
+	})
+}
+
+// A receiver that comes back is listened to at the rate it had, under the name that it
+// kept; a device that has taken its old name is not opened.
+func TestBackUnderAnotherName(t *testing.T) {
+	dir := t.TempDir()
+	given, stays := filepath.Join(dir, "ttyUSB0"), filepath.Join(dir, "usb-receiver")
+	touch := func(t *testing.T, paths ...string) {
+		t.Helper()
+		for _, path := range paths {
+			if err := os.WriteFile(path, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	touch(t, given, stays)
+	var mu sync.Mutex
+	names := map[string]string{given: stays, stays: stays}
+	name := func(path, is string) {
+		mu.Lock()
+		defer mu.Unlock()
+		names[path] = is
+	}
+	on(t, "serial://"+given, func(t *testing.T, b *rig) {
+		d := b.device()
+		b.devices <- d
+		b.begin()
+		for i := range 10 {
+			if d.rate() == 38400 {
+				d.send(second(i))
+			}
+			pass(time.Second)
+		}
+		// Back as another device, while a printer has the old name.
+		name(given, filepath.Join(dir, "usb-printer"))
+		if err := os.Remove(stays); err != nil {
+			t.Fatal(err)
+		}
+		b.attempts()
+		d.unplug()
+		pass(5 * time.Second)
+		touch(t, stays)
+		d = b.device()
+		b.devices <- d
+		for i := range 15 {
+			select {
+			case d.chunks <- port.Chunk{Data: []byte(second(30 + i)), Arrived: b.uptime()}:
+			default: // not opened yet
+			}
+			pass(time.Second)
+		}
+		opened, _ := b.attempts()
+		other := func(a string) bool { return a != "serial://"+stays+"?baud=38400" }
+		if d.rate() != 38400 || len(opened) == 0 || slices.ContainsFunc(opened, other) {
+			t.Errorf("opened %q, at %d baud", opened, d.rate())
+		}
+		// Without a link the name given counts.
+		name(given, given)
+		if err := os.Remove(stays); err != nil {
+			t.Fatal(err)
+		}
+		pass(time.Second)
+		d.unplug()
+		pass(3 * time.Second)
+		if opened, _ = b.attempts(); len(opened) == 0 || opened[0] != "serial://"+given+"?baud=38400" {
+			t.Errorf("opened %q", opened)
+		}
+	}, func(c *Config) {
+		c.Stable = func(path string) string {
+			mu.Lock()
+			defer mu.Unlock()
+			return names[path]
+		}
 	})
 }
 

@@ -55,6 +55,9 @@ type device struct {
 	chunks chan port.Chunk
 	baud   int
 	bauds  []int // set after opening
+	mu     sync.Mutex
+	said   []string          // written to it
+	answer func(said string) // may be nil
 	uptime func() time.Duration
 	once   sync.Once
 }
@@ -73,11 +76,39 @@ func (d *device) Receive(ctx context.Context, timeout time.Duration) (port.Chunk
 	}
 }
 
+func (d *device) Write(b []byte, _ time.Duration) error {
+	d.mu.Lock()
+	d.said = append(d.said, string(b))
+	d.mu.Unlock()
+	if d.answer != nil {
+		d.answer(string(b))
+	}
+	return nil
+}
+
+// heard returns what was written since the last call.
+func (d *device) heard() (said []string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	said, d.said = d.said, nil
+	return said
+}
+
 func (d *device) Close() error { return nil }
 func (d *device) SetBaud(b int) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.baud, d.bauds = b, append(d.bauds, b)
 	return nil
 }
+
+// rate is what the port was set to.
+func (d *device) rate() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.baud
+}
+
 func (d *device) send(s string) { d.chunks <- port.Chunk{Data: []byte(s), Arrived: d.uptime()} }
 func (d *device) unplug()       { d.once.Do(func() { close(d.chunks) }) }
 
@@ -85,7 +116,7 @@ func (d *device) unplug()       { d.once.Do(func() { close(d.chunks) }) }
 type rig struct {
 	health  health
 	devices chan *device // opened one after the other; none: the open fails
-	mu      sync.Mutex   // guards opened, at and found
+	mu      sync.Mutex   // guards what follows
 	opened  []string     // addresses
 	at      []time.Duration
 	fixes   []telemetry.Reading
@@ -117,23 +148,29 @@ func (b *rig) device() *device {
 }
 
 // on runs test, which starts a source at address ("" for auto) with b.begin.
-func on(t *testing.T, address string, test func(t *testing.T, b *rig)) {
+// changes alter its Config.
+func on(t *testing.T, address string, test func(t *testing.T, b *rig), changes ...func(*Config)) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &rig{devices: make(chan *device, 10), start: time.Now()}
 		c := Config{
 			Uptime: b.uptime, Health: &b.health,
 			Find: b.find,
 			Deliver: func(r telemetry.Reading) {
+				b.mu.Lock()
+				defer b.mu.Unlock()
 				b.fixes = append(b.fixes, r)
 				b.late = append(b.late, b.uptime()-r.Arrived)
 			},
 		}
 		if address != "" {
-			a, err := port.Parse(address, "serial", "tcp", "file")
+			a, err := port.Parse(address, "serial", "tcp", "gpsd", "file")
 			if err != nil {
 				t.Fatal(err)
 			}
 			c.Address = &a
+		}
+		for _, change := range changes {
+			change(&c)
 		}
 		s := newSource(c)
 		s.open = func(_ context.Context, a port.Address) (stream, error) {

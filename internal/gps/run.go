@@ -1,6 +1,7 @@
 package gps
 
 import (
+	"cmp"
 	"context"
 	"io/fs"
 	"log/slog"
@@ -21,11 +22,17 @@ type Health interface {
 
 // Config is what Run needs. Uptime and Deliver are required.
 type Config struct {
-	// Address is where the receiver is. Nil means auto: whatever Find names.
+	// Address is where the receiver is. Nil means auto: GPSD if it has a receiver,
+	// else whatever Find names.
 	Address *port.Address
+	// GPSD is the gpsd to ask first when Address is nil; nil asks none.
+	GPSD *port.Address
 	// Find lists candidates when Address is nil (port.FindReceivers). It is asked
-	// before every attempt.
+	// before every attempt. They are only listened to; what GPSD reads is left out.
 	Find func() []port.Address
+	// Stable is the name that a serial port keeps over unplugging (port.StableName);
+	// nil: the one that it was given.
+	Stable func(path string) string
 	// Tap records what goes over the port; nil for none.
 	Tap port.Tap
 	// Uptime is the time since boot.
@@ -38,9 +45,16 @@ type Config struct {
 	// Time takes the receiver's UTC of each fix that tells its own date (a valid RMC, or
 	// ZDA beside a position), and the time since boot at which the first byte of its
 	// cycle came; not of files, whose times are history. May be nil.
-	Time   func(utc time.Time, firstByte time.Duration)
-	Health Health // may be nil
-	Log    *slog.Logger
+	Time func(utc time.Time, firstByte time.Duration)
+	// WheelSpeed is the speed of the wheels in km/h and when (time since boot) it was
+	// measured; false while none is known. A fix that stands still while they turn is
+	// not delivered. May be nil.
+	WheelSpeed func() (kmh float64, at time.Duration, ok bool)
+	// Fastest is the speed in km/h that the vehicle cannot reach: a fix farther from
+	// the one before is not delivered. 0 means 500.
+	Fastest float64
+	Health  Health // may be nil
+	Log     *slog.Logger
 	// BuildDate is a day that has passed: a receiver's date before it is late by
 	// 1024 weeks or a multiple (the GPS week rollover) and moved on; one more than
 	// 10 years after it is refused. Zero takes every date as it is.
@@ -69,8 +83,17 @@ type source struct {
 	Config
 	open  func(ctx context.Context, a port.Address) (stream, error)
 	watch *watch
+	guard guard
 	retry backoff.ExponentialBackOff
-	tried int // candidates of Find, counted on when one turned out to be no receiver
+	tried int // candidates, counted on when one turned out to be no receiver
+
+	stable *port.Address // where the receiver spoke last, by the name that stays
+	baud   int           // at which rate
+
+	taken     []string  // device paths that GPSD reads
+	takenAt   time.Time // when that was known
+	askedGPSD time.Time // for them
+	watchedAt time.Time // last ?WATCH to a gpsd
 }
 
 // Run reads a receiver for ever: it waits for the port, listens, and connects
@@ -88,7 +111,7 @@ func newSource(c Config) *source {
 	if c.Counters == nil {
 		c.Counters = &Counters{}
 	}
-	s := &source{Config: c, watch: newWatch(c.Health)}
+	s := &source{Config: c, watch: newWatch(c.Health), guard: guard{wheels: c.WheelSpeed, fastest: cmp.Or(c.Fastest, fastestCar)}}
 	s.open = func(ctx context.Context, a port.Address) (stream, error) {
 		return openPort(ctx, firstRate(a), c.Uptime, c.Tap)
 	}
@@ -101,17 +124,23 @@ func newSource(c Config) *source {
 
 func (s *source) run(ctx context.Context) {
 	for ctx.Err() == nil {
-		a, found := s.address()
+		a, found := s.address(ctx)
 		if !found {
 			s.watch.set(nothingFound)
 			s.pause(ctx)
 			continue
 		}
-		p, err := s.open(ctx, a)
+		p, err := s.open(ctx, s.atLastRate(a))
 		if err != nil {
 			if ctx.Err() == nil {
 				s.Log.Debug("no GPS receiver", "address", a.String(), "error", err)
 				s.watch.set(missing(a, err))
+				s.pause(ctx)
+			}
+			continue
+		}
+		if w, ok := p.(writer); ok && a.Scheme == "gpsd" {
+			if !s.followGPSD(ctx, a, w) {
 				s.pause(ctx)
 			}
 			continue
@@ -126,21 +155,6 @@ func (s *source) run(ctx context.Context) {
 		}
 		s.pause(ctx)
 	}
-}
-
-// address is where to look this time.
-func (s *source) address() (port.Address, bool) {
-	if s.Address != nil {
-		return *s.Address, true
-	}
-	if s.Find == nil {
-		return port.Address{}, false
-	}
-	found := s.Find()
-	if len(found) == 0 {
-		return port.Address{}, false
-	}
-	return found[s.tried%len(found)], true
 }
 
 func (s *source) pause(ctx context.Context) {
@@ -185,14 +199,16 @@ func opened(p *port.Port, err error) (stream, error) {
 // it again, and closes it.
 func (s *source) listen(ctx context.Context, a port.Address, p stream, live bool) {
 	l := &listener{source: s, address: a, port: p, live: live, hunt: newHunt(a)}
+	l.hunt.startAt(s.baud)
 	l.decoder = newDecoder(live, s.BuildDate, s.Counters,
 		func(r telemetry.Reading) {
+			if live {
+				s.deliver(r)
+				return
+			}
 			s.watch.fixed()
 			s.Deliver(r)
-		},
-		func(why Reason, text string) {
-			s.Log.Debug("GPS input refused", "reason", string(why), "text", text)
-		})
+		}, s.logRefused)
 	if a.Scheme != "file" {
 		l.decoder.assembler.dated = s.Time
 	}
@@ -201,4 +217,30 @@ func (s *source) listen(ctx context.Context, a port.Address, p stream, live bool
 	if err := p.Close(); err != nil {
 		s.Log.Debug("GPS port closed", "address", a.String(), "error", err)
 	}
+}
+
+// deliver delivers a fix unless it cannot be true.
+func (s *source) deliver(r telemetry.Reading) {
+	why := s.guard.judge(&r)
+	switch why {
+	case "":
+		s.watch.fixed()
+		s.Deliver(r)
+		return
+	case Frozen:
+		s.watch.withheld(frozen)
+	case Jumped:
+		s.watch.withheld(jumped)
+	}
+	s.refused(why, string(r.AppendSample(nil, r.FixTime)))
+}
+
+// refused counts and logs what did not become a fix.
+func (s *source) refused(why Reason, text string) {
+	s.Counters.drop(why)
+	s.logRefused(why, text)
+}
+
+func (s *source) logRefused(why Reason, text string) {
+	s.Log.Debug("GPS input refused", "reason", string(why), "text", text)
 }

@@ -2,6 +2,7 @@ package gps
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -158,6 +159,20 @@ func TestRunSerial(t *testing.T) {
 	r.fix("12:00:05")
 }
 
+// A receiver that speaks UBX is named as such, and found again when it speaks NMEA.
+func TestRunBinary(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "receiver")
+	master, _ := plug(t, path)
+	r := run(t, port.Address{Scheme: "serial", Path: path})
+	stop := repeat(master, "\xb5\x62\x01\x07\x02\x00$\x00\x08\x19")
+	r.told("gps_binary")
+	stop()
+	stop = repeat(master, second(0))
+	defer stop()
+	r.told("GPS receiver delivers fixes")
+	r.fix("12:00:00")
+}
+
 func TestRunTCP(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -228,6 +243,25 @@ func TestRunFileAsDecode(t *testing.T) {
 	}
 }
 
+// writeFIFO opens the FIFO and writes to it; again if it had opened it to a reader that
+// was about to leave.
+func writeFIFO(t *testing.T, path, s string) *os.File {
+	t.Helper()
+	for {
+		w, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err = w.WriteString(s); err == nil {
+			return w
+		}
+		_ = w.Close()
+		if !errors.Is(err, syscall.EPIPE) {
+			t.Fatal(err)
+		}
+	}
+}
+
 // A FIFO is a file that begins again, and one that nobody writes to holds nobody.
 func TestRunFIFO(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "fifo")
@@ -236,11 +270,7 @@ func TestRunFIFO(t *testing.T) {
 	}
 	r := run(t, port.Address{Scheme: "file", Path: path})
 	for i := range 2 {
-		w, err := os.OpenFile(path, os.O_WRONLY, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		send(t, w, second(i))
+		w := writeFIFO(t, path, second(i))
 		r.fix(fmt.Sprintf("12:00:%02d", i))
 		if err := w.Close(); err != nil {
 			t.Error(err)

@@ -30,10 +30,11 @@ type watch struct {
 	spokenAt  time.Time // last sentence
 	resumedAt time.Time // first sentence after a time without
 	fixedAt   time.Time
-	sentences uint64 // of this connection
-	heardAny  bool   // bytes came on this connection
-	frames    int    // UBX frames since the last sentence or change of rate
-	sync      bool   // the last byte was the first of a frame
+	keptAt    time.Time // last fix that was kept back
+	sentences uint64    // of this connection
+	heardAny  bool      // bytes came on this connection
+	frames    int       // UBX frames since the last sentence or change of rate
+	sync      bool      // the last byte was the first of a frame
 }
 
 func newWatch(h Health) *watch { return &watch{health: h} }
@@ -88,6 +89,12 @@ func (w *watch) fixed() {
 	}
 }
 
+// withheld notes a fix that was kept back because it cannot be true, and why.
+func (w *watch) withheld(c telemetry.Condition) {
+	w.keptAt = time.Now()
+	w.set(c)
+}
+
 // since is t, or the beginning of this connection if that is later.
 func (w *watch) since(t time.Time) time.Time { return later(t, w.begun) }
 
@@ -121,7 +128,7 @@ func (w *watch) check(hunting bool) {
 		w.set(binaryOutput)
 	case mute && !hunting:
 		w.set(wrongData)
-	case !mute && w.sentences > 0 && late(later(w.fixedAt, w.resumedAt)):
+	case !mute && w.sentences > 0 && late(later(later(w.fixedAt, w.keptAt), w.resumedAt)):
 		w.set(noFix)
 	}
 }
@@ -165,10 +172,29 @@ var (
 	}
 )
 
+var (
+	frozen = telemetry.Condition{
+		Code: "gps_frozen", Severity: telemetry.Warning,
+		Title:  "The GPS receiver repeats one fix",
+		Remedy: "Its positions are not published until they move on. If it stays like this, unplug the receiver and plug it in again.",
+	}
+	jumped = telemetry.Condition{
+		Code: "gps_jumped", Severity: telemetry.Warning,
+		Title:  "The GPS position jumped farther than any car can drive",
+		Remedy: "It is published once three fixes agree on the new place. If it happens often, give the antenna a free view of the sky, away from other transmitters.",
+	}
+)
+
 // missing is a port that could not be opened.
 func missing(a port.Address, err error) telemetry.Condition {
 	remedy := "Plug in the receiver and check the address given with --gps; `telemetryd ports` lists what is there."
 	switch a.Scheme {
+	case "gpsd":
+		return telemetry.Condition{
+			Code: "gps_missing", Severity: telemetry.Warning,
+			Title:  fmt.Sprintf("No gpsd at %s (%v)", a, err),
+			Remedy: "Start it (`sudo systemctl start gpsd.socket`), or check the address given with --gps. gpsd listens to other machines only with -G.",
+		}
 	case "tcp":
 		remedy = "Check that the other side is switched on, reachable and listening at the address given with --gps."
 	case "file":

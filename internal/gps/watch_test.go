@@ -64,8 +64,9 @@ func TestConditions(t *testing.T) {
 
 // The titles and remedies are complete, whatever the address.
 func TestConditionTexts(t *testing.T) {
-	list := []telemetry.Condition{nothingFound, silent, wrongData, binaryOutput, noFix}
-	for _, scheme := range []string{"serial", "tcp", "file"} {
+	list := []telemetry.Condition{nothingFound, silent, wrongData, binaryOutput, noFix, frozen, jumped,
+		notGPSD(port.LocalGPSD()), noReceiver(port.LocalGPSD()), lost("/dev/ttyACM0")}
+	for _, scheme := range []string{"serial", "tcp", "gpsd", "file"} {
 		a := port.Address{Scheme: scheme, Path: "/x", Host: "h:1"}
 		list = append(list, missing(a, io.EOF), fileEnded(a, 0), fileEnded(a, 1))
 	}

@@ -61,6 +61,9 @@ const (
 	defaultBaud = 38400
 )
 
+// ErrBusy is the cause when another program has a serial port for itself.
+var ErrBusy = errors.New("another program has it open")
+
 // ErrClosed is the error of Receive after Close.
 var ErrClosed = errors.New("port closed")
 
@@ -93,7 +96,7 @@ func open(ctx context.Context, a Address) (device, error) {
 			return nil, fmt.Errorf("open serial port %s: %w", a.Path, plain(err))
 		}
 		return s, nil
-	case "tcp":
+	case "tcp", "gpsd":
 		d := net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}
 		c, err := d.DialContext(ctx, "tcp", a.Host)
 		if err != nil {
@@ -123,7 +126,7 @@ func plain(err error) error {
 	case serial.PermissionDenied:
 		return fmt.Errorf("%w (is the user in the group dialout?)", os.ErrPermission)
 	case serial.PortBusy:
-		return errors.New("another program has it open")
+		return ErrBusy
 	case serial.PortClosed:
 		return errors.New("the device is gone")
 	default:

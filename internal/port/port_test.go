@@ -183,6 +183,24 @@ func TestOpenErrors(t *testing.T) {
 	}
 }
 
+// gpsd listens at 2947 unless the address says otherwise.
+func TestParseGPSD(t *testing.T) {
+	for s, want := range map[string]string{
+		"gpsd://127.0.0.1:2947": "127.0.0.1:2947", "gpsd://127.0.0.1": "127.0.0.1:2947", "gpsd://[::1]": "[::1]:2947",
+		"gpsd://[::1]:2948": "[::1]:2948", "gpsd://pi.local/": "pi.local:2947",
+	} {
+		a, err := Parse(s, "serial", "gpsd")
+		if err != nil || a.Host != want || a.String() != "gpsd://"+want {
+			t.Errorf("Parse(%q) = %q, %v", s, a, err)
+		}
+	}
+	for _, s := range []string{"gpsd://", "gpsd:///dev/ttyACM0", "gpsd://host:0", "gpsd://host:65536", "gpsd://host:", "gpsd://host/device", "gpsd://host?device=1"} {
+		if a, err := Parse(s, "gpsd"); err == nil {
+			t.Errorf("Parse(%q) = %v", s, a)
+		}
+	}
+}
+
 // Only what is known to be an adapter is one: printers have the same bridge chips as
 // cables.
 func TestFind(t *testing.T) {
