@@ -9,7 +9,6 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"go.bug.st/serial"
@@ -87,15 +86,7 @@ func open(ctx context.Context, a Address) (device, error) {
 		if baud == 0 {
 			baud = defaultBaud
 		}
-		s, err := serial.Open(a.Path, &serial.Mode{BaudRate: baud})
-		if err != nil {
-			return nil, fmt.Errorf("open serial port %s: %w", a.Path, plain(err))
-		}
-		if err := s.ResetOutputBuffer(); err != nil { // what others left
-			_ = s.Close()
-			return nil, fmt.Errorf("open serial port %s: %w", a.Path, plain(err))
-		}
-		return s, nil
+		return openSerial(a.Path, baud)
 	case "tcp", "gpsd":
 		d := net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}
 		c, err := d.DialContext(ctx, "tcp", a.Host)
@@ -111,26 +102,6 @@ func open(ctx context.Context, a Address) (device, error) {
 		return f, nil
 	default:
 		return nil, fmt.Errorf("no port has the scheme %q", a.Scheme)
-	}
-}
-
-// plain turns the serial package's error into its cause in words.
-func plain(err error) error {
-	pe, ok := errors.AsType[*serial.PortError](err)
-	if !ok {
-		return err
-	}
-	switch pe.Code() {
-	case serial.PortNotFound:
-		return syscall.ENOENT
-	case serial.PermissionDenied:
-		return fmt.Errorf("%w (is the user in the group dialout?)", os.ErrPermission)
-	case serial.PortBusy:
-		return ErrBusy
-	case serial.PortClosed:
-		return errors.New("the device is gone")
-	default:
-		return err
 	}
 }
 
@@ -167,12 +138,6 @@ func (p *Port) Receive(ctx context.Context, timeout time.Duration) (Chunk, error
 
 func (p *Port) read() {
 	buf := make([]byte, chunkBytes)
-	if s, ok := p.device.(serial.Port); ok {
-		if err := s.SetReadTimeout(lookUp); err != nil {
-			p.inbox.finish(p.ended(err))
-			return
-		}
-	}
 	for {
 		select {
 		case <-p.closing:
@@ -278,34 +243,14 @@ func (p *Port) SetBaud(baud int) error {
 }
 
 // Close closes the device and waits for the reading goroutine. It may be called
-// more than once. A serial port that another program reads, too, may hold its reader
-// until the device goes; it is left behind then, after closeLimit.
+// more than once.
 func (p *Port) Close() error {
 	var err error
 	p.once.Do(func() {
 		close(p.closing)
 		p.listen.Do(func() { p.inbox.finish(ErrClosed) }) // nobody listened
-		if _, isSerial := p.device.(serial.Port); !isSerial {
-			err = p.device.Close() // which ends a read under way
-		}
-		ended := make(chan struct{})
-		go func() {
-			p.reader.Wait()
-			close(ended)
-		}()
-		timer := time.NewTimer(closeLimit)
-		defer timer.Stop()
-		select {
-		case <-ended:
-			if cerr := p.device.Close(); err == nil && !errors.Is(cerr, net.ErrClosed) && !errors.Is(cerr, os.ErrClosed) {
-				err = cerr
-			}
-		case <-timer.C:
-			go func() {
-				<-ended
-				_ = p.device.Close()
-			}()
-		}
+		err = p.device.Close()                            // which ends a read under way
+		p.reader.Wait()
 		p.told.Do(func() {
 			if p.tap != nil {
 				p.tap.Closed(nil)
@@ -314,11 +259,3 @@ func (p *Port) Close() error {
 	})
 	return err
 }
-
-const (
-	closeLimit = time.Second
-	// lookUp is how often the reader of a serial port looks whether it is to end. The
-	// port is closed when it has: closed under a reader, its number may be another
-	// file's before the reader reads.
-	lookUp = 200 * time.Millisecond
-)
