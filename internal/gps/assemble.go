@@ -27,10 +27,13 @@ type assembler struct {
 	line    time.Duration // when the first byte of this line did
 	taken   time.Duration // when the last sentence of an epoch did
 
-	dated func(utc time.Time, firstByte time.Duration) // a fix that tells its own date; may be nil
+	dated func(utc time.Time, firstByte, err time.Duration) // a fix that tells its own date; may be nil
 }
 
 const (
+	// nmeaError is how late the first byte of a cycle may come: receivers compute for 50
+	// to 300 ms (gpsd, "Time service HOWTO").
+	nmeaError = 500 * time.Millisecond
 	// waitingKept is how long sentences without a time wait for one with.
 	waitingKept = time.Second
 	// waitingMost is how many do.
@@ -145,7 +148,7 @@ func (a *assembler) publish() {
 	e.published = &r
 	a.fixes()
 	if a.dated != nil && !e.day().IsZero() {
-		a.dated(r.FixTime, e.began)
+		a.dated(r.FixTime, e.began, nmeaError)
 	}
 	a.fix(r)
 }

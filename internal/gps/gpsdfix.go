@@ -14,13 +14,15 @@ const (
 	// gpsdSilence is how long nothing may come of a receiver until it counts as lost:
 	// gpsd does not tell. What a SKY said is forgotten after as long.
 	gpsdSilence = 10 * time.Second
-	// unsettled is how many times' speed and heading are left out after a receiver was
+	// unsettled is how many times' speed, heading, hdop and satellites are left out after a receiver was
 	// opened or came back: gpsd has missed the beginning of the cycle, and where the
 	// receiver's own speed is missing it computes one from two positions without
 	// telling so (measured with 3.22: 3.2 in place of 8.1 km/h).
 	unsettled = 3
 	// gpsdGap without a fix may mean that the receiver was opened anew.
 	gpsdGap = 3 * time.Second
+	// gpsdError is how late a report may come: behind the whole cycle of the receiver.
+	gpsdError = time.Second
 	// mostDevices bounds the receivers kept apart; gpsd has 4 to 6 at most.
 	mostDevices = 16
 )
@@ -33,7 +35,7 @@ type desk struct {
 	fix     func(telemetry.Reading)
 	fixes   func() // counts times that became a fix
 	dropped func(why Reason, text string)
-	dated   func(utc time.Time, came time.Duration) // a time of fix, and when it came; may be nil
+	dated   func(utc time.Time, came, err time.Duration) // a time of fix, and when it came; may be nil
 
 	lines     lines
 	device    string        // chosen; empty for none yet
@@ -142,7 +144,7 @@ func (d *desk) addFix(r *report, line []byte, arrived time.Duration) {
 		d.settled = min(d.settled+1, unsettled+1)
 		d.held = &heldFix{fixTime: at, began: arrived}
 		if d.dated != nil {
-			d.dated(at, arrived)
+			d.dated(at, arrived, gpsdError)
 		}
 	}
 	if d.settled <= unsettled {
@@ -152,7 +154,10 @@ func (d *desk) addFix(r *report, line []byte, arrived time.Duration) {
 }
 
 // opened tells that gpsd has opened a receiver, or may have.
-func (d *desk) opened() { d.settled = 0 }
+func (d *desk) opened() {
+	d.settled = 0
+	delete(d.skies, d.device)
+}
 
 // join adds what another TPV of the same time says.
 func (h *heldFix) join(e *epoch, arrived time.Duration) {
@@ -197,7 +202,9 @@ func (d *desk) release() {
 		return
 	}
 	d.held = nil
-	h.hdop, h.satellites = d.skies[d.device].at(h.arrived)
+	if d.settled > unsettled { // until then it may tell of half a cycle
+		h.hdop, h.satellites = d.skies[d.device].at(h.arrived)
+	}
 	r := h.epoch.reading(h.fixTime)
 	if h == d.published {
 		known := h.reading.Fields

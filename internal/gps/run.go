@@ -43,9 +43,9 @@ type Config struct {
 	// only what is new.
 	Deliver func(telemetry.Reading)
 	// Time takes the receiver's UTC of each fix that tells its own date (a valid RMC, or
-	// ZDA beside a position), and the time since boot at which the first byte of its
-	// cycle came; not of files, whose times are history. May be nil.
-	Time func(utc time.Time, firstByte time.Duration)
+	// ZDA beside a position), the time since boot at which the first byte of its cycle
+	// came, and how late that may be; not of files, whose times are history. May be nil.
+	Time func(utc time.Time, firstByte, err time.Duration)
 	// WheelSpeed is the speed of the wheels in km/h and when (time since boot) it was
 	// measured; false while none is known. A fix that stands still while they turn is
 	// not delivered. May be nil.
@@ -192,6 +192,7 @@ func opened(p *port.Port, err error) (stream, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.WakeAt('\n') // a sentence comes in many reads
 	return p, nil
 }
 

@@ -247,7 +247,7 @@ func TestSchemes(t *testing.T) {
 		r.record(t, 50)
 		await(t, "a refusal", func() bool { return strings.Contains(r.log.String(), "expired") })
 		for i := range time.Duration(3) { // the receiver knows better
-			r.clock.Fix(time.Now().Add(i*time.Second), r.clock.Uptime()+i*time.Second)
+			r.clock.Fix(time.Now().Add(i*time.Second), r.clock.Uptime()+i*time.Second, time.Second)
 		}
 		await(t, "the PUBACK of a batch", func() bool { return r.spool.Stats().Records == 0 })
 	})

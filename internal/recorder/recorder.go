@@ -56,8 +56,9 @@ type Recorder struct {
 
 	batch   telemetry.Batch
 	waiting []record
-	bytes   int // of waiting
-	givenUp int // records since the buffer failed
+	bytes   int                   // of waiting
+	givenUp int                   // records since the buffer failed
+	telling *telemetry.Correction // sealed, and not yet durable
 }
 
 type record struct {
@@ -138,6 +139,7 @@ func (r *Recorder) drain() {
 			r.seal(e)
 		default:
 			r.closeBatch()
+			r.correct()
 			r.store()
 			if len(r.waiting) > 0 {
 				r.Log.Error("stopped with records that the buffer could not take", "records", len(r.waiting))
@@ -173,15 +175,21 @@ func (r *Recorder) seal(e telemetry.Event) {
 	r.accept(spool.Event, rec)
 }
 
-// correct tells, once, what the time was while it was only guessed.
+// correct tells what the time was while it was only guessed.
 func (r *Recorder) correct() {
+	if r.telling != nil && len(r.waiting) == 0 { // it is durable by now
+		r.Clock.Corrected(*r.telling)
+		r.telling = nil
+	}
 	owed, ok := r.Clock.Correction()
-	if !ok || len(r.waiting) > 0 {
+	if !ok || r.telling != nil {
 		return
 	}
+	r.telling = &owed
 	r.seal(telemetry.Event{Type: "clock_correction", Severity: telemetry.Info, At: r.Clock.Uptime(), Data: owed})
-	if len(r.waiting) == 0 { // it is durable
-		r.Clock.Corrected()
+	if len(r.waiting) == 0 {
+		r.Clock.Corrected(owed)
+		r.telling = nil
 	}
 }
 

@@ -55,6 +55,12 @@ func (b *Batch) Seal(vehicleID, bootID string, zero time.Time, q Quality) Record
 	}
 	samples := make([]sample, 0, len(b.readings))
 	var newest time.Duration
+	ofReceiver := map[time.Time]bool{}
+	if q == Unsynced {
+		for _, r := range b.readings {
+			ofReceiver[r.FixTime.Truncate(time.Millisecond)] = true
+		}
+	}
 	for _, r := range b.readings {
 		newest = max(newest, r.Arrived)
 		s := sample{t: r.FixTime.Truncate(time.Millisecond), uptime: -1, fields: r.Fields}
@@ -62,6 +68,9 @@ func (b *Batch) Seal(vehicleID, bootID string, zero time.Time, q Quality) Record
 			s.t = zero.Add(r.Arrived).Truncate(time.Millisecond)
 			if q == Unsynced {
 				s.uptime = r.Arrived
+			}
+			for ofReceiver[s.t] { // a guess does not carry the receiver's time away with it
+				s.t, s.uptime = s.t.Add(time.Millisecond), s.uptime+time.Millisecond
 			}
 		}
 		samples = append(samples, s)

@@ -47,7 +47,10 @@ type Clock struct {
 	gps    gpsTime
 	state  ClockState
 	saved  time.Duration // when the last good time was kept
-	floor  time.Time     // no time before it can be now
+	chosen Quality       // of what is known
+	held   time.Time     // the zero that has been known since heldAt
+	heldAt time.Duration
+	floor  time.Time // no time before it can be now
 }
 
 // known is an offset to UTC and how good it is.
@@ -65,9 +68,15 @@ const (
 	keepEvery = time.Minute
 	// apart is how far receiver and system may differ before the receiver is believed.
 	apart = 2 * time.Second
-	// gpsError is how good the time of a receiver is without its pulse: the sentence
-	// comes late by what the receiver computes and sends (gpsd, "Time service HOWTO").
-	gpsError = 500 * time.Millisecond
+	// vague is when the system's clock, synchronised or no longer, is worse than a
+	// receiver: where its error passes twice that.
+	vague = 500 * time.Millisecond
+	// ageing is how much worse a clock gets that nobody keeps any more, in parts per
+	// second: 50 ppm is a poor crystal.
+	ageing = 50e-6
+	// goodAfter is how long a receiver must have told the same time until that is kept
+	// as the last good one: a wrong date would outlive the receiver.
+	goodAfter = 30 * time.Second
 )
 
 // NewClock returns a clock that goes on where State ended.
@@ -76,9 +85,9 @@ func NewClock(c ClockConfig) *Clock {
 	if b, ok := k.state.Boots[c.BootID]; ok && !b.Zero.IsZero() { // this boot's, of an earlier run
 		switch b.Quality {
 		case GPS:
-			k.gps = gpsTime{known: true, zero: b.Zero}
+			k.gps = gpsTime{known: true, zero: b.Zero, err: b.err()}
 		case System:
-			k.system = anchor{known: true, zero: b.Zero, err: b.err()}
+			k.system = anchor{known: true, zero: b.Zero, err: b.err(), seen: c.Uptime()}
 		}
 	}
 	return k
@@ -117,12 +126,12 @@ func (c *Clock) ZeroOf(bootID string) (zero time.Time, q Quality, ok bool) {
 	return b.Zero, b.Quality, ok && !b.Zero.IsZero()
 }
 
-// Fix tells the receiver's time of a valid fix, and when the first byte of the cycle
-// came that told it.
-func (c *Clock) Fix(utc time.Time, firstByte time.Duration) {
+// Fix tells the receiver's time of a valid fix, when the first byte of the cycle came
+// that told it, and how late that may have been.
+func (c *Clock) Fix(utc time.Time, firstByte, err time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.gps.observe(utc, firstByte)
+	c.gps.observe(utc, firstByte, err)
 }
 
 // Correction is the data of the event clock_correction: for what left with a guessed
@@ -133,25 +142,32 @@ type Correction struct {
 	ErrorMS    int64  `json:"error_ms"`
 }
 
-// Correction returns what those messages of this boot are owed that were sealed with a
-// guessed time; ok is false while there are none, the time is not known, or Corrected
-// was called.
+// Correction returns what those messages of a boot are owed that were sealed with a
+// guessed time; ok is false while there are none whose time is known and not told. It is
+// owed again when what was told turns out to be worse than it said.
 func (c *Clock) Correction() (owed Correction, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	k := c.settle()
-	b := c.state.boot(c.BootID)
-	if k.quality == Unsynced || !b.Guessed || b.Told {
-		return owed, false
+	c.settle()
+	for id, b := range c.state.Boots {
+		if b.Guessed && !b.Zero.IsZero() && (!b.Told || b.Zero.Sub(b.ToldZero).Abs() > b.err()) {
+			return Correction{id, FormatTime(b.Zero), b.ErrorMS}, true
+		}
 	}
-	return Correction{c.BootID, FormatTime(k.zero), k.err.Milliseconds()}, true
+	return owed, false
 }
 
-// Corrected notes that the event of Correction is durable.
-func (c *Clock) Corrected() {
+// Corrected notes that the event of a Correction is durable.
+func (c *Clock) Corrected(told Correction) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.change(func(b *Boot) { b.Told = true })
+	b := c.state.Boots[told.BootID]
+	b.Told = true
+	if zero, err := time.Parse(timeFormat, told.UptimeZero); err == nil {
+		b.ToldZero = zero
+	}
+	c.state.Boots[told.BootID] = b
+	c.save()
 }
 
 // Forget drops what was kept of earlier boots: nothing of them is in the buffer.
@@ -169,8 +185,10 @@ func (c *Clock) settle() known {
 	now := system.Now.UTC().Round(0)
 	if system.Synced {
 		c.system.follow(now.Add(-up), system.MaxError, up)
+	} else {
+		c.system.jumping = false
 	}
-	k := c.choose()
+	k := c.choose(up)
 	if k.quality == Unsynced {
 		k.zero = c.guessed(now, up)
 		return k
@@ -178,9 +196,12 @@ func (c *Clock) settle() known {
 	if b := c.state.boot(c.BootID); b.Quality != k.quality || b.Zero.Sub(k.zero).Abs() > steadiness {
 		c.change(func(b *Boot) { b.Zero, b.Quality, b.ErrorMS = k.zero, k.quality, k.err.Milliseconds() })
 	}
-	if good := k.zero.Add(up); c.saved == 0 || up-c.saved >= keepEvery {
+	if k.zero.Sub(c.held).Abs() > time.Second {
+		c.held, c.heldAt = k.zero, up
+	}
+	if good := k.quality == System || up-c.heldAt >= goodAfter; good && (c.saved == 0 || up-c.saved >= keepEvery) {
 		c.saved = up
-		c.state.LastGood = good
+		c.state.LastGood = k.zero.Add(up)
 		c.save()
 	}
 	return k
@@ -189,21 +210,26 @@ func (c *Clock) settle() known {
 // choose is the better of what receiver and system say. Where they contradict each
 // other the receiver is believed: a system clock may be called synchronised with
 // another computer that is wrong.
-func (c *Clock) choose() known {
-	s := known{c.system.zero, System, c.system.err}
-	g := known{c.gps.zero, GPS, gpsError}
+func (c *Clock) choose(up time.Duration) known {
+	s := known{c.system.zero, System, c.system.err + time.Duration(ageing*float64(up-c.system.seen))}
+	g := known{c.gps.zero, GPS, c.gps.err}
+	k := known{quality: Unsynced}
 	switch {
 	case c.gps.known && c.system.known:
-		if s.zero.Sub(g.zero).Abs() > apart || s.err > gpsError {
-			return g
+		limit := vague
+		if c.chosen == System { // one does not take turns with the other
+			limit = 2 * vague
 		}
-		return s
+		if k = s; s.zero.Sub(g.zero).Abs() > apart || s.err > limit {
+			k = g
+		}
 	case c.gps.known:
-		return g
+		k = g
 	case c.system.known:
-		return s
+		k = s
 	}
-	return known{quality: Unsynced}
+	c.chosen = k.quality
+	return k
 }
 
 // guessed is the zero while nothing is known: by the system's clock, but not before
@@ -238,6 +264,7 @@ type anchor struct {
 	known bool
 	zero  time.Time
 	err   time.Duration
+	seen  time.Duration // when it was last seen synchronised there
 
 	other   time.Time // what the clock says since it jumped
 	jumped  time.Duration
@@ -253,18 +280,15 @@ const (
 )
 
 func (a *anchor) follow(zero time.Time, err, up time.Duration) {
-	switch {
-	case !a.known || a.zero.Sub(zero).Abs() <= max(slewed, a.err):
-		if !a.known || a.zero.Sub(zero).Abs() > steadiness || a.err != err {
-			if a.known && a.zero.Sub(zero).Abs() <= steadiness {
-				zero = a.zero
-			}
-			*a = anchor{known: true, zero: zero, err: err}
+	switch off := a.zero.Sub(zero).Abs(); {
+	case !a.known || off <= max(slewed, a.err):
+		if a.known && off <= steadiness {
+			zero = a.zero
 		}
-		a.jumping = false
+		*a = anchor{known: true, zero: zero, err: err, seen: up}
 	case !a.jumping || a.other.Sub(zero).Abs() > slewed:
 		a.jumping, a.other, a.jumped = true, zero, up
 	case up-a.jumped >= jumpHeld:
-		*a = anchor{known: true, zero: zero, err: err}
+		*a = anchor{known: true, zero: zero, err: err, seen: up}
 	}
 }

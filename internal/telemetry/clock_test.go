@@ -42,7 +42,7 @@ func (f *faked) fixes(n int, truth time.Time, late ...time.Duration) {
 	for i := range n {
 		f.pass(time.Second)
 		at := f.up.Truncate(time.Second)
-		f.Fix(truth.Add(at), at+late[i%len(late)])
+		f.Fix(truth.Add(at), at+late[i%len(late)], gpsError)
 	}
 }
 
@@ -53,6 +53,8 @@ func (f *faked) want(t *testing.T, what string, zero time.Time, within time.Dura
 		t.Errorf("%s: zero is off by %v, clock %s; want within %v, %s", what, got.Sub(zero), quality, within, q)
 	}
 }
+
+const gpsError = 500 * time.Millisecond
 
 var truth = time.Date(2026, 11, 25, 10, 0, 0, 0, time.UTC)
 
@@ -74,7 +76,7 @@ func TestStartIn1970(t *testing.T) {
 	if !owed || c.BootID != "boot" || c.UptimeZero != FormatTime(truth.Add(-100*time.Millisecond)) || c.ErrorMS != 500 {
 		t.Errorf("%+v, %v", c, owed)
 	}
-	f.Corrected()
+	f.Corrected(c)
 	if _, owed := f.Correction(); owed {
 		t.Error("a second correction")
 	}
@@ -97,10 +99,17 @@ func TestKilledBetween(t *testing.T) {
 	h := newFaked("boot", g.state)
 	h.up = 2 * time.Minute
 	h.want(t, "restarted after the fix", truth, 600*time.Millisecond, GPS)
-	if _, owed := h.Correction(); !owed {
+	told, owed := h.Correction()
+	if !owed {
 		t.Error("nobody has told it yet")
 	}
-	h.Corrected()
+	// A power cut before it was told: the next boot owes it.
+	if c, owed := newFaked("later", g.state).Correction(); !owed || c != told {
+		t.Errorf("the next boot owes %+v, %v", c, owed)
+	}
+	h.Corrected(told)
+	h.pass(2 * goodAfter)
+	h.Zero()
 	i := newFaked("boot", h.state)
 	if _, owed := i.Correction(); owed {
 		t.Error("it was told")
@@ -191,26 +200,67 @@ func TestReceiverAndSystem(t *testing.T) {
 	}
 }
 
+// A system clock that nobody keeps any more gets worse, and the receiver is believed
+// before that shows; the two do not take turns.
+func TestSystemAges(t *testing.T) {
+	f := newFaked("boot", ClockState{})
+	f.system = SystemTime{Now: truth.Add(f.up), Synced: true, MaxError: 20 * time.Millisecond}
+	f.want(t, "synchronised", truth, time.Millisecond, System)
+	f.system.Synced = false
+	turns, last := 0, System
+	for range 86400 {
+		f.fixes(1, truth, 100*time.Millisecond)
+		if _, q := f.Zero(); q != last {
+			turns, last = turns+1, q
+		}
+	}
+	f.want(t, "a day later", truth, 200*time.Millisecond, GPS)
+	if turns != 1 {
+		t.Errorf("%d turns", turns)
+	}
+}
+
 // Leap seconds that the receiver learns of late, and fixes that are none of time.
 func TestReceiverSteps(t *testing.T) {
 	f := newFaked("boot", ClockState{})
 	f.system.Now = time.Unix(10, 0)
+	f.Zero()
 	f.fixes(5, truth.Add(-2*time.Second), 50*time.Millisecond) // before the almanac
 	f.want(t, "before the leap seconds", truth.Add(-2*time.Second), 600*time.Millisecond, GPS)
-	f.fixes(4, truth, 50*time.Millisecond)
+	c, _ := f.Correction()
+	f.Corrected(c)
+	f.fixes(5, truth, 50*time.Millisecond)
+	f.want(t, "it may pass", truth.Add(-2*time.Second), 600*time.Millisecond, GPS)
+	f.fixes(8, truth, 50*time.Millisecond)
 	f.want(t, "after", truth, 600*time.Millisecond, GPS)
-	f.fixes(30, truth.Add(time.Hour), 50*time.Millisecond) // a receiver gone mad
-	f.want(t, "mad for half a minute", truth, 600*time.Millisecond, GPS)
-	f.fixes(40, truth.Add(time.Hour), 50*time.Millisecond)
+	if again, owed := f.Correction(); !owed || again.UptimeZero == c.UptimeZero {
+		t.Errorf("what was told is two seconds off; owed %+v, %v", again, owed)
+	}
+	f.fixes(30, truth, 1300*time.Millisecond) // a link that is slow for a while
+	f.want(t, "slow link", truth, 600*time.Millisecond, GPS)
+	f.fixes(10, truth, 50*time.Millisecond)
+	f.fixes(40, truth.Add(time.Hour), 50*time.Millisecond) // a receiver gone mad
+	f.want(t, "mad for a while", truth, 600*time.Millisecond, GPS)
+	f.fixes(30, truth.Add(time.Hour), 50*time.Millisecond, 300*time.Millisecond)
 	f.want(t, "it says so for good", truth.Add(time.Hour), 600*time.Millisecond, GPS)
+
+	// What comes from a queue at once tells no time.
+	f = newFaked("boot", ClockState{})
+	f.system.Now = time.Unix(10, 0)
+	for i := range time.Duration(10) {
+		f.Fix(truth.Add(f.up-30*time.Second+i*100*time.Millisecond), f.up, gpsError)
+	}
+	if _, q := f.Zero(); q != Unsynced {
+		t.Errorf("a queue made the clock %s", q)
+	}
 
 	// Times that do not advance, or advance otherwise than time since boot.
 	f = newFaked("boot", ClockState{})
 	f.system.Now = time.Unix(10, 0)
 	for i := range 50 {
 		f.pass(time.Second)
-		f.Fix(truth, f.up)
-		f.Fix(truth.Add(time.Duration(i)*3*time.Second), f.up)
+		f.Fix(truth, f.up, gpsError)
+		f.Fix(truth.Add(time.Duration(i)*3*time.Second), f.up+time.Millisecond, gpsError)
 	}
 	if _, q := f.Zero(); q != Unsynced {
 		t.Errorf("frozen and running times made the clock %s", q)
@@ -225,7 +275,7 @@ func TestReceiverLatency(t *testing.T) {
 		for range rapid.IntRange(3, 200).Draw(t, "fixes") {
 			f.pass(time.Second)
 			at := f.up.Truncate(time.Second)
-			f.Fix(truth.Add(at), at+time.Duration(rapid.IntRange(50, 240).Draw(t, "ms"))*time.Millisecond)
+			f.Fix(truth.Add(at), at+time.Duration(rapid.IntRange(50, 240).Draw(t, "ms"))*time.Millisecond, gpsError)
 		}
 		if zero, q := f.Zero(); q == GPS && (zero.After(truth) || truth.Sub(zero) > gpsError) {
 			t.Fatalf("off by %v", zero.Sub(truth))
@@ -297,6 +347,18 @@ func TestCorrectedAsSealed(t *testing.T) {
 			t.Fatalf("corrected %s\nsealed    %s", c, a)
 		}
 	})
+}
+
+// A guess that falls on the receiver's own time does not carry its position away.
+func TestGuessBesideFix(t *testing.T) {
+	var b Batch
+	b.Add(Reading{Arrived: 7 * time.Second, FixTime: truth.Add(7 * time.Second), Fields: []Field{{"latitude", Number(48.1, 7)}}})
+	b.Add(Reading{Arrived: 7 * time.Second, Fields: []Field{{"vehicle_speed_kmh", Number(50, 0)}}})
+	r, err := b.Seal("v", "boot", truth, Unsynced).Corrected(truth.Add(4*time.Second), GPS)
+	want := `"clock":"gps","samples":[{"t":"2026-11-25T10:00:07.000Z","latitude":48.1},{"t":"2026-11-25T10:00:11.001Z","vehicle_speed_kmh":50}]}`
+	if got := string(r.Message("s", 1)); err != nil || !strings.HasSuffix(got, want) {
+		t.Errorf("%s, %v; want %s", got, err, want)
+	}
 }
 
 func TestCorrectedEvent(t *testing.T) {

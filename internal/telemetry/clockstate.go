@@ -22,11 +22,12 @@ type ClockState struct {
 
 // Boot is what is known of one boot.
 type Boot struct {
-	Zero    time.Time `json:"uptime_zero,omitzero"` // UTC of time since boot zero; zero while unknown
-	Quality Quality   `json:"clock,omitempty"`
-	ErrorMS int64     `json:"error_ms,omitempty"`
-	Guessed bool      `json:"guessed,omitempty"`   // something was sealed with a guessed time
-	Told    bool      `json:"corrected,omitempty"` // its clock_correction is durable
+	Zero     time.Time `json:"uptime_zero,omitzero"` // UTC of time since boot zero; zero while unknown
+	Quality  Quality   `json:"clock,omitempty"`
+	ErrorMS  int64     `json:"error_ms,omitempty"`
+	Guessed  bool      `json:"guessed,omitempty"`   // something was sealed with a guessed time
+	Told     bool      `json:"corrected,omitempty"` // its clock_correction is durable
+	ToldZero time.Time `json:"told_zero,omitzero"`  // what that said
 }
 
 func (b Boot) err() time.Duration { return time.Duration(b.ErrorMS) * time.Millisecond }
@@ -87,7 +88,16 @@ func LoadClock(path string) (ClockState, error) {
 // SaveClock returns.
 func SaveClock(path string, s ClockState) error {
 	for len(s.Boots) > mostBoots {
-		oldest := slices.MinFunc(slices.Collect(maps.Keys(s.Boots)), func(a, b string) int { return s.Boots[a].Zero.Compare(s.Boots[b].Zero) })
+		oldest := slices.MinFunc(slices.Collect(maps.Keys(s.Boots)), func(a, b string) int {
+			x, y := s.Boots[a].Zero, s.Boots[b].Zero
+			switch { // one whose time is not known is this one
+			case x.IsZero():
+				return 1
+			case y.IsZero():
+				return -1
+			}
+			return x.Compare(y)
+		})
 		delete(s.Boots, oldest)
 	}
 	b, err := json.Marshal(s)

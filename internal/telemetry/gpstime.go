@@ -7,62 +7,87 @@ import "time"
 type gpsTime struct {
 	known bool
 	zero  time.Time
+	err   time.Duration // how late the soonest may have come
 
 	fix    time.Time // the last
 	at     time.Duration
-	streak int       // fixes in a row that advance with time since boot
-	first  time.Time // best zero of the streak until it counts
-	strays int       // of the streak, whose zero is not the known one
+	streak int           // fixes in a row that advance with time since boot
+	began  time.Duration // the streak
+	first  time.Time     // best zero of the streak until it counts
+
+	stray  time.Time     // a zero that is not the known one
+	strays int           // fixes that said so, and none the known one between
+	astray time.Duration // since when
 
 	best  [2]time.Time  // of this minute and the one before
 	since time.Duration // begin of this minute
 }
 
 const (
-	// fixesToKnow in a row that advance with time since boot, within advances, make
-	// the time known.
+	// fixesToKnow in a row, over at least timeToKnow, that advance with time since boot,
+	// within advances, make the time known: what comes from a queue at once does not.
 	fixesToKnow = 3
+	timeToKnow  = 1900 * time.Millisecond
 	advances    = 200 * time.Millisecond
 	// sameZero is how far a fix may be from what is known: later by its way to us.
 	sameZero = 700 * time.Millisecond
-	// leapStep is how far a receiver moves its time when the almanac tells it of leap
-	// seconds: by one or two.
-	leapStep = 2500 * time.Millisecond
-	// fixesToDoubt in a row that say something else for good are believed.
-	fixesToDoubt = 60
-	bestKept     = time.Minute
+	// A receiver moves its time by whole seconds, one or two, when the almanac tells it
+	// of leap seconds; within leapSlack, and for good. What is late otherwise was late on
+	// its way.
+	leapSlack = 150 * time.Millisecond
+	leapFor   = 10 * time.Second
+	// doubtFor is how long a receiver must say something else, and never what is known,
+	// to be believed.
+	doubtFor = time.Minute
+	bestKept = time.Minute
 )
 
-// observe takes a time of fix and when the first byte of its cycle came.
-func (g *gpsTime) observe(fix time.Time, at time.Duration) {
+// observe takes a time of fix, when the first byte of its cycle came, and how late that
+// may be.
+func (g *gpsTime) observe(fix time.Time, at, err time.Duration) {
+	if at == g.at && g.streak > 0 {
+		return // from a queue
+	}
 	zero := fix.UTC().Add(-at)
 	advanced := fix.Sub(g.fix)
 	if g.streak > 0 && advanced > 0 && (advanced-(at-g.at)).Abs() <= advances {
 		g.streak++
 	} else {
-		g.streak, g.first, g.strays = 1, zero, 0
+		g.streak, g.began, g.first = 1, at, zero
 	}
 	g.fix, g.at = fix, at
 	if zero.After(g.first) {
 		g.first = zero
 	}
 	switch {
-	case g.streak < fixesToKnow:
-	case !g.known:
-		g.adopt(g.first, at)
-	case zero.Sub(g.zero).Abs() <= sameZero:
+	case g.known && zero.Sub(g.zero).Abs() <= sameZero:
 		g.strays = 0
 		g.refine(zero, at)
-	default:
-		g.strays++
-		if zero.Sub(g.zero).Abs() <= leapStep || g.strays >= fixesToDoubt {
-			g.adopt(zero, at)
-		}
+	case g.known:
+		g.doubt(zero, at, err)
+	case g.streak >= fixesToKnow && at-g.began >= timeToKnow:
+		g.adopt(g.first, at, err)
 	}
 }
 
-func (g *gpsTime) adopt(zero time.Time, at time.Duration) {
-	g.known, g.zero, g.strays = true, zero, 0
+// doubt takes a fix that contradicts what is known.
+func (g *gpsTime) doubt(zero time.Time, at, err time.Duration) {
+	if g.strays == 0 || zero.Sub(g.stray).Abs() > sameZero {
+		g.strays, g.stray, g.astray = 0, zero, at
+	}
+	g.strays++
+	if zero.After(g.stray) {
+		g.stray = zero
+	}
+	step := g.stray.Sub(g.zero).Abs()
+	leap := (step-time.Second).Abs() <= leapSlack || (step-2*time.Second).Abs() <= leapSlack
+	if lasted := at - g.astray; leap && lasted >= leapFor || lasted >= doubtFor && g.strays >= fixesToKnow {
+		g.adopt(g.stray, at, err)
+	}
+}
+
+func (g *gpsTime) adopt(zero time.Time, at, err time.Duration) {
+	g.known, g.zero, g.err, g.strays = true, zero, err, 0
 	g.best, g.since = [2]time.Time{zero, zero}, at
 }
 
