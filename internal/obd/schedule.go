@@ -44,7 +44,7 @@ const (
 	// slack is how far a deadline may be missed. What is more puts the whole plan off:
 	// so a budget too small for all is shared in proportion to the wanted rates, and
 	// after a pause nothing is made up for in a burst.
-	slack = 100 * time.Millisecond
+	slack = 300 * time.Millisecond
 	// toleratedMisses in a row end a task's riding, and then its regular reading,
 	// whatever the car's bitmap says. While the car answers nothing at all none counts:
 	// that is no fault of the parameter's.
@@ -223,10 +223,7 @@ func (s *schedule) done(tasks []*task, now time.Duration, o outcome, got func(*t
 		s.spoke++
 	}
 	if o == overdue {
-		for _, t := range tasks {
-			t.next(now)
-		}
-		return
+		return // they are still due
 	}
 	n := 0
 	for _, t := range tasks {
