@@ -86,31 +86,19 @@ func (s *source) followGPSD(ctx context.Context, a port.Address, p writer) (soon
 }
 
 func (g *gpsdSession) run(ctx context.Context) (soon bool) {
-	for check := time.Now().Add(checkEvery); ; {
-		wait := max(time.Until(check), time.Millisecond)
-		if d := g.desk.wait(g.Uptime()); d > 0 {
-			wait = min(wait, d)
-		}
-		c, err := g.port.Receive(ctx, wait)
-		switch {
-		case ctx.Err() != nil:
-			return false
-		case err != nil:
-			g.Log.Info("gpsd has closed the connection", "address", g.address.String(), "cause", err)
-			return !g.reported.IsZero() && time.Since(g.begun) >= firstRetry // else it is of no use to hurry
-		case len(c.Data) > 0:
-			g.desk.feed(c.Data, c.Arrived, g.take)
-		default:
-			g.desk.quiet(g.Uptime())
-		}
-		if time.Now().Before(check) {
-			continue
-		}
-		if again, soon := g.check(ctx); again {
-			return soon
-		}
-		check = time.Now().Add(checkEvery)
+	cause := follow(ctx, g.port,
+		func() time.Duration { return g.desk.wait(g.Uptime()) },
+		func(c port.Chunk) { g.desk.feed(c.Data, c.Arrived, g.take) },
+		func() { g.desk.quiet(g.Uptime()) },
+		func() (again bool) {
+			again, soon = g.check(ctx)
+			return again
+		})
+	if cause != nil {
+		g.Log.Info("gpsd has closed the connection", "address", g.address.String(), "cause", cause)
+		return !g.reported.IsZero() && time.Since(g.begun) >= firstRetry // else it is of no use to hurry
 	}
+	return soon && ctx.Err() == nil
 }
 
 // take takes a report that is no sky.

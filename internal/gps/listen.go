@@ -20,36 +20,52 @@ type listener struct {
 // checkEvery is how often health is looked at.
 const checkEvery = 500 * time.Millisecond
 
-// run returns when the port ends, ctx ends, or another port should be tried.
-func (l *listener) run(ctx context.Context) {
-	for check := time.Now().Add(checkEvery); ; {
-		c, err := l.port.Receive(ctx, min(l.silence(), max(time.Until(check), time.Millisecond)))
+// follow hands what p receives to take, and the times in which nothing comes to quiet,
+// until the connection ends, ctx ends or check, which is asked every checkEvery, ends
+// it. wait is how long nothing may come before quiet has something to do; 0 when it has
+// not. It returns why the connection ended; nil when it did not.
+func follow(ctx context.Context, p stream, wait func() time.Duration, take func(port.Chunk), quiet func(), check func() (end bool)) error {
+	for at := time.Now().Add(checkEvery); ; {
+		timeout := max(time.Until(at), time.Millisecond)
+		if d := wait(); d > 0 {
+			timeout = min(timeout, d)
+		}
+		c, err := p.Receive(ctx, timeout)
 		switch {
 		case ctx.Err() != nil:
-			return
+			return nil
 		case err != nil:
-			l.ended(err)
-			return
+			return err
 		case len(c.Data) > 0:
-			l.take(c)
+			take(c)
 		default:
-			l.decoder.quiet(l.Uptime())
+			quiet()
 		}
-		if time.Now().Before(check) {
+		if time.Now().Before(at) {
 			continue
 		}
-		if l.live && l.check(ctx) {
-			return
+		if check() {
+			return nil
 		}
-		check = time.Now().Add(checkEvery)
+		at = time.Now().Add(checkEvery)
 	}
 }
 
-// silence is how long nothing may come until that ends an epoch.
+// run returns when the port ends, ctx ends, or another port should be tried.
+func (l *listener) run(ctx context.Context) {
+	cause := follow(ctx, l.port, l.silence, l.take,
+		func() { l.decoder.quiet(l.Uptime()) },
+		func() bool { return l.live && l.check(ctx) })
+	if cause != nil {
+		l.ended(cause)
+	}
+}
+
+// silence is how long nothing may come until that ends an epoch; 0 while none is open.
 func (l *listener) silence() time.Duration {
 	d := l.decoder.silence()
 	if d <= 0 {
-		return checkEvery
+		return 0
 	}
 	return max(l.decoder.assembler.heard+d-l.Uptime(), time.Millisecond)
 }
