@@ -2,6 +2,7 @@ package obd
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -82,7 +83,7 @@ func (s *session) hello(ctx context.Context, opens time.Duration) error {
 	s.protocol, s.at = 0, channel{}
 	s.ecus, s.several = nil, false
 	for range engineTries {
-		a, _, err := s.exchange(ctx, query{text: "0100", opens: opens, undated: true}, never)
+		a, err := s.exchange(ctx, query{text: "0100", opens: opens, undated: true}, never)
 		if err != nil {
 			return err
 		}
@@ -204,7 +205,7 @@ func (s *session) bitmap(ctx context.Context, base byte) (bits uint32, found boo
 				delete(s.claims, base+pid+1)
 			}
 		}
-		a, _, err := s.exchange(ctx, query{text: fmt.Sprintf("01%02X", base), undated: true}, never)
+		a, err := s.exchange(ctx, query{text: fmt.Sprintf("01%02X", base), undated: true}, never)
 		if err != nil {
 			return 0, false, err
 		}
@@ -213,8 +214,7 @@ func (s *session) bitmap(ctx context.Context, base byte) (bits uint32, found boo
 			if err != nil {
 				continue
 			}
-			d := items[0].data
-			b := uint32(d[0])<<24 | uint32(d[1])<<16 | uint32(d[2])<<8 | uint32(d[3])
+			b := binary.BigEndian.Uint32(items[0].data)
 			if m.ECU == s.speaker {
 				if !s.headers {
 					for _, pid := range members(base, b) {

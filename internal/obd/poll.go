@@ -45,7 +45,7 @@ func (b Bus) frames(length int) int {
 // poll asks for pids in one request and appends what the wanted ECU answered to r. It
 // returns what was measured.
 func (s *session) poll(ctx context.Context, pids []byte, wanted func(name string) bool) (r telemetry.Reading, measured []item, o outcome, err error) {
-	a, _, err := s.exchange(ctx, s.pidQuery(pids), func(a Answer) bool {
+	a, err := s.exchange(ctx, s.pidQuery(pids), func(a Answer) bool {
 		items, _ := s.items(a, pids)
 		return len(items) == len(pids)
 	})

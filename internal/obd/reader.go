@@ -101,7 +101,7 @@ func (d *reading) lookAgain(ctx context.Context) error {
 		return errLookAgain
 	}
 	d.look = d.Uptime() + lookAgain
-	a, _, err := d.s.exchange(ctx, query{text: "0100", undated: true}, never)
+	a, err := d.s.exchange(ctx, query{text: "0100", undated: true}, never)
 	if err == nil && len(a.Messages) > 0 {
 		err = errLookAgain
 	}
@@ -133,7 +133,7 @@ func (d *reading) judge(ctx context.Context, e evidence) error {
 	if !d.s.speaks() {
 		return errCarSilent
 	}
-	a, _, err := d.s.exchange(ctx, query{text: "0100", undated: true}, never)
+	a, err := d.s.exchange(ctx, query{text: "0100", undated: true}, never)
 	if err != nil {
 		return err
 	}
@@ -257,7 +257,7 @@ func (d *reading) ask(ctx context.Context, tasks []*task) (evidence, error) {
 // does not mean that the car is silent, unless somebody had before.
 func (d *reading) askAlone(ctx context.Context, t *task, sent time.Duration) (evidence, error) {
 	had, found := t.answered, false
-	a, _, err := d.s.exchange(ctx, t.query, func(a Answer) bool { return len(a.Messages) > 0 })
+	a, err := d.s.exchange(ctx, t.query, func(a Answer) bool { return len(a.Messages) > 0 })
 	if err != nil {
 		return nothing, err
 	}

@@ -38,19 +38,19 @@ func (q query) kind() string {
 }
 
 // exchange puts a request on the bus, as soon as the ceiling allows it, and returns
-// its answer and when that arrived. Trouble on the way is counted; an adapter that
+// its answer, each message with its arrival. Trouble on the way is counted; an adapter that
 // restarted or cannot be brought back in step and a port that is gone are errors.
 // got tells whether the answer holds what was wanted.
-func (s *session) exchange(ctx context.Context, q query, got func(Answer) bool) (Answer, time.Duration, error) {
+func (s *session) exchange(ctx context.Context, q query, got func(Answer) bool) (Answer, error) {
 	if taken, err := s.use(ctx, q.to); err != nil || !taken {
 		s.counters.trouble(NotUnderstood)
-		return Answer{Trouble: []Trouble{{Cause: NotUnderstood, Text: "ATSH" + q.to.header}}}, 0, err
+		return Answer{Trouble: []Trouble{{Cause: NotUnderstood, Text: "ATSH" + q.to.header}}}, err
 	}
 	if err := s.waitLong(ctx, s.slow[q.text] != nil); err != nil {
-		return Answer{}, 0, err
+		return Answer{}, err
 	}
 	if err := s.until(ctx, s.pace.free); err != nil {
-		return Answer{}, 0, err
+		return Answer{}, err
 	}
 	text, digit := q.text, 0
 	if s.slow[q.text] == nil {
@@ -71,11 +71,11 @@ func (s *session) exchange(ctx context.Context, q query, got func(Answer) bool) 
 	s.pace.sent(max(sent, r.arrived-s.delays.usual(q.kind())))
 	if err != nil {
 		if !errors.Is(err, errTimeout) {
-			return Answer{}, 0, err
+			return Answer{}, err
 		}
 		// Without its prompt an answer may be cut anywhere: nothing of it counts.
 		s.counters.trouble(NoPrompt)
-		return Answer{}, 0, s.recover(ctx)
+		return Answer{}, s.recover(ctx)
 	}
 	a := parse(r.raw, text, s.bus(), s.padded)
 	for _, t := range a.Trouble {
@@ -85,7 +85,7 @@ func (s *session) exchange(ctx context.Context, q query, got func(Answer) bool) 
 		s.counters.trouble(c)
 	}
 	if err := s.inOrder(ctx, a); err != nil {
-		return Answer{}, 0, err
+		return Answer{}, err
 	}
 	ok := got(a)
 	s.count.judge(q, digit, a, ok, sent)
@@ -99,7 +99,7 @@ func (s *session) exchange(ctx context.Context, q query, got func(Answer) bool) 
 	if q.opens == 0 && len(a.Messages) > 0 {
 		s.date(q, &a, r, sent)
 	}
-	return a, r.arrived, nil
+	return a, nil
 }
 
 // date stamps the messages of an answer, and takes out those that may have been held

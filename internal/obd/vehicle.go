@@ -2,6 +2,7 @@ package obd
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"time"
@@ -65,7 +66,7 @@ func (d *reading) event(kind string, severity telemetry.Severity, data any) {
 
 // planCodes plans trouble codes and identity. A car without mode 01 is left alone.
 func (d *reading) planCodes() {
-	if d.s.speaker == "" && d.s.headers {
+	if !d.s.speaks() {
 		return
 	}
 	now := d.Uptime()
@@ -184,7 +185,7 @@ func (d *reading) planFrozenMap(f *freezeFrame, base byte) {
 		if len(data) != 4 {
 			return
 		}
-		for _, pid := range members(base, uint32(data[0])<<24|uint32(data[1])<<16|uint32(data[2])<<8|uint32(data[3])) {
+		for _, pid := range members(base, binary.BigEndian.Uint32(data)) {
 			switch p := parameters[pid]; {
 			case pid == base+0x20 && pid > base:
 				d.planFrozenMap(f, pid)
@@ -350,7 +351,7 @@ func (s *session) tryOwn(ctx context.Context, own *OwnSignal, digit byte) (found
 		return false, err
 	}
 	s.protocol = digit
-	a, _, err := s.exchange(ctx, query{text: own.request, to: own.to, opens: answerLimit}, never)
+	a, err := s.exchange(ctx, query{text: own.request, to: own.to, opens: answerLimit}, never)
 	if err != nil {
 		return false, err
 	}

@@ -36,12 +36,9 @@ func FindAdapters() []Address {
 func StableName(path string) string { return stableName(byID, path) }
 
 func stableName(dir, path string) string {
-	device, err := filepath.EvalSymlinks(path)
-	if err != nil {
-		return path
-	}
+	device := realPath(path)
 	for _, a := range named(dir, func(string) bool { return true }) {
-		if other, err := filepath.EvalSymlinks(a.Path); err == nil && other == device {
+		if realPath(a.Path) == device {
 			return a.Path
 		}
 	}

@@ -124,9 +124,6 @@ func (p *Port) WakeAt(end byte) { p.inbox.end, p.inbox.whole = end, true }
 // Receive waits up to timeout for bytes; a timeout of 0 takes what is there. It
 // returns the oldest Chunk, an empty one when none came, and an error when the device
 // is gone (io.EOF at the end of a file or connection), after Close, or when ctx ends.
-//
-// A goroutine reads: when another program takes the bytes of a serial port away
-// between its looking and its reading, it is held, but not the caller.
 func (p *Port) Receive(ctx context.Context, timeout time.Duration) (Chunk, error) {
 	p.listen.Do(func() { p.reader.Go(p.read) })
 	c, err := p.inbox.take(ctx, timeout)

@@ -84,7 +84,7 @@ func (l *Log) add(mark byte, text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
-		return // of a reader that was held, and left behind
+		return // told after the end
 	}
 	now := time.Now()
 	if l.leftOut > 0 {

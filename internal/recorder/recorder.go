@@ -177,18 +177,20 @@ func (r *Recorder) seal(e telemetry.Event) {
 
 // correct tells what the time was while it was only guessed.
 func (r *Recorder) correct() {
-	if r.telling != nil && len(r.waiting) == 0 { // it is durable by now
-		r.Clock.Corrected(*r.telling)
-		r.telling = nil
-	}
+	r.confirm()
 	owed, ok := r.Clock.Correction()
 	if !ok || r.telling != nil {
 		return
 	}
 	r.telling = &owed
 	r.seal(telemetry.Event{Type: "clock_correction", Severity: telemetry.Info, At: r.Clock.Uptime(), Data: owed})
-	if len(r.waiting) == 0 {
-		r.Clock.Corrected(owed)
+	r.confirm()
+}
+
+// confirm tells the clock of a correction that is durable.
+func (r *Recorder) confirm() {
+	if r.telling != nil && len(r.waiting) == 0 {
+		r.Clock.Corrected(*r.telling)
 		r.telling = nil
 	}
 }

@@ -99,8 +99,8 @@ func (c *Clock) Zero() (time.Time, Quality) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	k := c.settle()
-	if k.quality == Unsynced && !c.state.boot(c.BootID).Guessed {
-		c.change(func(b *Boot) { b.Guessed = true })
+	if k.quality == Unsynced && !c.state.Boots[c.BootID].Guessed {
+		c.change(c.BootID, func(b *Boot) { b.Guessed = true })
 	}
 	return k.zero, k.quality
 }
@@ -161,13 +161,12 @@ func (c *Clock) Correction() (owed Correction, ok bool) {
 func (c *Clock) Corrected(told Correction) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	b := c.state.Boots[told.BootID]
-	b.Told = true
-	if zero, err := time.Parse(timeFormat, told.UptimeZero); err == nil {
-		b.ToldZero = zero
-	}
-	c.state.Boots[told.BootID] = b
-	c.save()
+	c.change(told.BootID, func(b *Boot) {
+		b.Told = true
+		if zero, err := time.Parse(timeFormat, told.UptimeZero); err == nil {
+			b.ToldZero = zero
+		}
+	})
 }
 
 // Forget drops what was kept of earlier boots: nothing of them is in the buffer.
@@ -193,8 +192,8 @@ func (c *Clock) settle() known {
 		k.zero = c.guessed(now, up)
 		return k
 	}
-	if b := c.state.boot(c.BootID); b.Quality != k.quality || b.Zero.Sub(k.zero).Abs() > steadiness {
-		c.change(func(b *Boot) { b.Zero, b.Quality, b.ErrorMS = k.zero, k.quality, k.err.Milliseconds() })
+	if b := c.state.Boots[c.BootID]; b.Quality != k.quality || b.Zero.Sub(k.zero).Abs() > steadiness {
+		c.change(c.BootID, func(b *Boot) { b.Zero, b.Quality, b.ErrorMS = k.zero, k.quality, k.err.Milliseconds() })
 	}
 	if k.zero.Sub(c.held).Abs() > time.Second {
 		c.held, c.heldAt = k.zero, up
@@ -245,11 +244,11 @@ func (c *Clock) guessed(now time.Time, up time.Duration) time.Time {
 	return c.guess
 }
 
-// change changes what is kept of this boot. c.mu is held.
-func (c *Clock) change(f func(*Boot)) {
-	b := c.state.boot(c.BootID)
+// change changes what is kept of a boot. c.mu is held.
+func (c *Clock) change(bootID string, f func(*Boot)) {
+	b := c.state.Boots[bootID]
 	f(&b)
-	c.state.Boots[c.BootID] = b
+	c.state.Boots[bootID] = b
 	c.save()
 }
 

@@ -40,8 +40,6 @@ const (
 	mostStateBytes = 1 << 20
 )
 
-func (s *ClockState) boot(id string) Boot { return s.Boots[id] }
-
 func (s *ClockState) clone() ClockState {
 	c := *s
 	c.Format = clockFormat
