@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -123,19 +122,18 @@ func (p *publisher) pause(ctx context.Context, d time.Duration) {
 // serve uses a connection until it is lost or ctx ends, and leaves it politely in
 // the latter case.
 func (p *publisher) serve(ctx context.Context, c *connection) error {
-	var sending sync.WaitGroup
 	delivered := make(chan error, 1)
-	sending.Go(func() {
+	go func() {
 		err := p.deliver(ctx, c)
 		if err == nil && ctx.Err() != nil && !c.isLost() {
 			p.sayOffline(c)
 		}
 		delivered <- err
-	})
+	}()
 	select {
 	case err := <-delivered:
 		c.lose(err)
-	case <-c.lost: // deliver may be held by paho for a while: it is left alone
+	case <-c.lost: // deliver may be held by paho for writeLimit: it is left alone
 	case <-ctx.Done():
 		select {
 		case <-delivered:
