@@ -187,12 +187,18 @@ func openPort(ctx context.Context, a port.Address, uptime func() time.Duration, 
 	return opened(port.Open(ctx, a, uptime, tap))
 }
 
+// wireRest is how long bytes of a receiver may gather: much less than a fix may wait
+// for its last one, and what 9600 baud bring of a sentence at once.
+const wireRest = 20 * time.Millisecond
+
 // opened keeps a nil *port.Port from becoming a stream that is not nil.
 func opened(p *port.Port, err error) (stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.WakeAt('\n') // a sentence comes in many reads
+	if p.Address().Scheme != "file" { // a recording is read as fast as it can be
+		p.Rest(wireRest)
+	}
 	return p, nil
 }
 

@@ -43,6 +43,7 @@ type Port struct {
 	once       sync.Once
 	told       sync.Once // of its end, to tap
 
+	rest   time.Duration // of the reader after each read
 	listen sync.Once
 	reader sync.WaitGroup
 }
@@ -157,6 +158,25 @@ func (p *Port) read() {
 			p.inbox.finish(p.ended(err))
 			return
 		}
+		p.pause()
+	}
+}
+
+// Rest makes the reading goroutine rest for d after each read, so that the next one
+// brings what came meanwhile: waking up for every few bytes costs many times the CPU of
+// all that is done with them. What comes after a pause of the device is taken at once;
+// other bytes are stamped up to d late. It must be called before the first Receive.
+func (p *Port) Rest(d time.Duration) { p.rest = d }
+
+func (p *Port) pause() {
+	if p.rest <= 0 {
+		return
+	}
+	timer := time.NewTimer(p.rest)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-p.closing:
 	}
 }
 

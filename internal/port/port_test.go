@@ -1,6 +1,7 @@
 package port
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -82,6 +83,98 @@ func TestSerial(t *testing.T) {
 	master.Close() // unplugged
 	if c, err := p.Receive(t.Context(), time.Second); len(c.Data) > 0 || err == nil || errors.Is(err, ErrClosed) {
 		t.Errorf("chunk %q after the device is gone, %v", c.Data, err)
+	}
+}
+
+// A reader that rests takes the first bytes at once and the next later; Close does not
+// wait for it.
+func TestRest(t *testing.T) {
+	for _, rest := range []time.Duration{20 * time.Millisecond, time.Hour} {
+		master, slave, err := pty.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer master.Close()
+		p, err := Open(t.Context(), Address{Scheme: "serial", Path: slave.Name()}, fixedUptime, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		slave.Close()
+		p.Rest(rest)
+		came := ""
+		for _, sentence := range []string{"$GPRMC", "$GPGGA"} {
+			if _, err := master.WriteString(sentence); err != nil {
+				t.Fatal(err)
+			}
+			for range 10 {
+				c, err := p.Receive(t.Context(), 50*time.Millisecond)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if came += string(c.Data); strings.HasSuffix(came, sentence) {
+					break
+				}
+			}
+		}
+		if want := "$GPRMC$GPGGA"; rest == time.Hour && came != "$GPRMC" || rest < time.Hour && came != want {
+			t.Errorf("with a rest of %v came %q", rest, came)
+		}
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// Bytes that another program took are no end, and nothing is spent on waiting for more.
+func TestSharedSerial(t *testing.T) {
+	master, slave, err := pty.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer master.Close()
+	defer slave.Close()
+	p, err := Open(t.Context(), Address{Scheme: "serial", Path: slave.Name()}, fixedUptime, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	other := make(chan struct{})
+	go func() { // reads what it can, as the port does
+		defer close(other)
+		buf := make([]byte, 16)
+		for {
+			if n, err := slave.Read(buf); err != nil || bytes.IndexByte(buf[:n], '.') >= 0 {
+				return
+			}
+		}
+	}()
+	for done := false; !done; {
+		if _, err := master.WriteString("x."); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-other:
+			done = true
+		case <-time.After(time.Millisecond):
+			if _, err := p.Receive(t.Context(), 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if _, err := master.WriteString("ours"); err != nil {
+		t.Fatal(err)
+	}
+	came := ""
+	for end := time.Now().Add(2 * time.Second); !strings.HasSuffix(came, "ours") && time.Now().Before(end); {
+		c, err := p.Receive(t.Context(), time.Until(end))
+		if err != nil {
+			t.Fatal(err)
+		}
+		came += string(c.Data)
+	}
+	if !strings.HasSuffix(came, "ours") {
+		t.Errorf("after another program read, came %q", came)
 	}
 }
 
