@@ -79,7 +79,7 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 		return err
 	}
 	system := new(systemClock)
-	clock := openClock(o.stateDir, system, health, log)
+	clock, keepClock := openClock(o.stateDir, system, health, log)
 	rec := recorder.New(recorder.Config{VehicleID: o.vehicleID, Clock: clock, Store: buffer, Interval: o.batchInterval, Health: health, Log: log})
 	rec.Begin(streamStart(buffer, clock))
 
@@ -104,6 +104,7 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 		})
 	})
 	sending.Go(func() { system.follow(publishing, log) })
+	sending.Go(func() { keepClock(publishing) })
 	writing.Go(func() { rec.Run(recording) })
 	if !o.obd.off {
 		reading.Go(func() {

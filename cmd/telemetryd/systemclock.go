@@ -98,23 +98,37 @@ func timedated(ctx context.Context) (synced bool, err error) {
 	return synced, nil
 }
 
-// openClock makes the clock that goes on where the last run ended.
-func openClock(stateDir string, system *systemClock, health *status.Health, log *slog.Logger) *telemetry.Clock {
+// openClock makes the clock that goes on where the last run ended, and keep, which keeps
+// what it knows until ctx ends.
+func openClock(stateDir string, system *systemClock, health *status.Health, log *slog.Logger) (clock *telemetry.Clock, keep func(ctx context.Context)) {
 	path := filepath.Join(stateDir, "clock")
 	state, err := telemetry.LoadClock(path)
 	if err != nil {
 		log.Warn("what was known of the time is lost; it is found anew", "error", err)
 	}
-	return telemetry.NewClock(telemetry.ClockConfig{
-		BootID: bootID(), Uptime: uptime, System: system.now, State: state,
-		Save: func(s telemetry.ClockState) {
-			if err := telemetry.SaveClock(path, s); err != nil {
-				health.Set("clock", telemetry.Condition{Code: "clock_not_kept", Severity: telemetry.Warning,
-					Title:  fmt.Sprintf("What is known of the time cannot be kept: %v", err),
-					Remedy: "is the disk full or read-only? After a power cut times are guessed until the next fix or network"})
+	clock = telemetry.NewClock(telemetry.ClockConfig{BootID: bootID(), Uptime: uptime, System: system.now, State: state})
+	save := func() {
+		if err := telemetry.SaveClock(path, clock.KeptState()); err != nil {
+			health.Set("clock", telemetry.Condition{Code: "clock_not_kept", Severity: telemetry.Warning,
+				Title:  fmt.Sprintf("What is known of the time cannot be kept: %v", err),
+				Remedy: "is the disk full or read-only? After a power cut times are guessed until the next fix or network"})
+			return
+		}
+		health.Clear("clock", "What is known of the time is kept")
+	}
+	return clock, func(ctx context.Context) {
+		for {
+			select {
+			case <-clock.Changed():
+				save()
+			case <-ctx.Done():
+				select {
+				case <-clock.Changed():
+					save()
+				default:
+				}
 				return
 			}
-			health.Clear("clock", "What is known of the time is kept")
-		},
-	})
+		}
+	}
 }

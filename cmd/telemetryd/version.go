@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"runtime"
+	"runtime/debug"
 	"time"
 )
 
@@ -10,7 +11,7 @@ import (
 var (
 	version = "0.0.0-dev"
 	commit  = "unknown"
-	built   = "" // date of the commit, RFC 3339
+	built   = "" // date of the commit, RFC 3339; else of what `go build` notes
 )
 
 type versionCommand struct{}
@@ -21,12 +22,24 @@ func (versionCommand) Run(s streams) error {
 	return err
 }
 
-// buildDate is a day before which no receiver can rightly say that it is; zero when
-// it is not known.
+// firstRelease is a day that had passed when this was written, for builds that know no
+// better.
+const firstRelease = "2026-11-01T00:00:00Z"
+
+// buildDate is a day before which no receiver can rightly say that it is.
 func buildDate() time.Time {
-	t, err := time.Parse(time.RFC3339, built)
-	if err != nil {
-		return time.Time{}
+	noted := ""
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.time" {
+				noted = s.Value
+			}
+		}
 	}
-	return t
+	for _, date := range []string{built, noted, firstRelease} {
+		if t, err := time.Parse(time.RFC3339, date); err == nil {
+			return t
+		}
+	}
+	return time.Time{}
 }

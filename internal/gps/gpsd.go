@@ -142,13 +142,13 @@ func (g *gpsdSession) subscribe() {
 	if g.request != "" || g.devices.gone() {
 		return
 	}
-	g.request = `?WATCH={"enable":true,"json":true};`
+	options := `"enable":true,"json":true,"timing":true`
 	if present := g.devices.onlyOne(); present != "" {
 		if name, err := json.Marshal(present); err == nil { // a string always marshals
-			g.request = fmt.Sprintf(`?WATCH={"enable":true,"json":true,"device":%s};`, name)
+			options += `,"device":` + string(name)
 		}
 	}
-	g.request += "\n"
+	g.request = "?WATCH={" + options + "};\n"
 	g.watchedAt, g.nudged = time.Now(), time.Now()
 	g.say(g.request)
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"telemetryd/internal/port"
+	"telemetryd/internal/telemetry"
 )
 
 const remote = "gpsd://192.0.2.1:2947"
@@ -63,7 +64,7 @@ func TestGPSDFixes(t *testing.T) {
 	on(t, remote, func(t *testing.T, b *rig) {
 		d := b.fakeGPSD("/dev/a")
 		b.begin()
-		wantLines(t, d.heard(), "?DEVICES;\n", "?WATCH={\"enable\":true,\"json\":true};\n")
+		wantLines(t, d.heard(), "?DEVICES;\n", "?WATCH={\"enable\":true,\"json\":true,\"timing\":true};\n")
 
 		// Of the first ones no speed is believed: gpsd may have computed it.
 		for n := 57; n < 60; n++ {
@@ -153,6 +154,50 @@ func TestGPSDRollover(t *testing.T) {
 	got, why := r.fixTime(time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC))
 	if want := "2026-11-23T12:00:00.5Z"; got.Format(time.RFC3339Nano) != want || why != "" {
 		t.Errorf("%v %s, want %s", got, why, want)
+	}
+}
+
+// The clock is told when the receiver's cycle began, as far as gpsd says the same twice
+// and as that can be; else when the report came, which may be as late as a second.
+func TestGPSDTime(t *testing.T) {
+	type told struct{ firstByte, err time.Duration }
+	var got []told
+	d := &desk{fix: func(telemetry.Reading) {}, fixes: func() {}, dropped: func(why Reason, line string) { t.Errorf("%s: %s", why, line) }}
+	d.dated = func(_ time.Time, firstByte, err time.Duration) { got = append(got, told{firstByte, err}) }
+	for n, test := range []struct {
+		timing string
+		want   told
+	}{
+		{``, told{0, time.Second}},
+		{`,"rtime": 900.250,"sor": 0.000000000`, told{0, time.Second}},
+		{`,"rtime": 1795607129.250384548,"sor": 1795607129.053327524`, told{0, time.Second}}, // the first
+		{`,"rtime": 1795607130.250,"sor": 1795607130.000`, told{197057 * time.Microsecond, 500 * ms}},
+		{`,"rtime": 1795607131.250,"sor": 1795607130.650`, told{250 * ms, 500 * ms}}, // gpsd's clock was set
+		{`,"rtime": 1795607132.250,"sor": 1795607132.050`, told{200 * ms, 500 * ms}},
+		{`,"rtime": 1795607133.250,"sor": 1795607122.050`, told{0, time.Second}}, // an earlier cycle's
+		{`,"rtime": 1795607134.250,"sor": 1795607134.050`, told{0, time.Second}},
+		{`,"rtime": 1795607134.050,"sor": 1795607134.250`, told{0, time.Second}},
+		{`,"rtime": -1e300,"sor": 1e300`, told{0, time.Second}},
+	} {
+		at := time.Duration(n+1) * time.Second
+		d.feed([]byte(tpv("/dev/a", n, test.timing)+"\r\n"+tpv("/dev/a", n, test.timing)+"\r\n"), at, func(*report) {})
+		if len(got) != n+1 {
+			t.Fatalf("%s: told %d times", test.timing, len(got)-n)
+		}
+		if g := got[n]; (at-g.firstByte-test.want.firstByte).Abs() > time.Microsecond || g.err != test.want.err {
+			t.Errorf("%s: %v before the report, within %v; want %v", test.timing, at-g.firstByte, g.err, test.want)
+		}
+	}
+	// Ten times a second: what began before the time before was told is of that one.
+	got = nil
+	for n := range 3 {
+		line := strings.Replace(tpv("/dev/a", 100, `,"rtime": 10.15,"sor": 10`), "40.000Z", fmt.Sprintf("40.%d00Z", n), 1)
+		d.feed([]byte(line+"\r\n"), time.Minute+time.Duration(n)*100*ms, func(*report) {})
+	}
+	for _, g := range got[1:] {
+		if g.err != time.Second {
+			t.Errorf("%v", got)
+		}
 	}
 }
 
@@ -303,7 +348,7 @@ func TestGPSDLocalUnplugged(t *testing.T) {
 		if opened, _ := b.attempts(); len(opened) != 1 {
 			t.Errorf("%d attempts when it was back", len(opened))
 		}
-		wantLines(t, next.heard(), "?DEVICES;\n", "?WATCH={\"enable\":true,\"json\":true};\n")
+		wantLines(t, next.heard(), "?DEVICES;\n", "?WATCH={\"enable\":true,\"json\":true,\"timing\":true};\n")
 		next.say(tpv(path, 70, ""))
 		pass(time.Second)
 		b.health.want(t, "GPS receiver delivers fixes")
@@ -320,7 +365,7 @@ func TestGPSDLocalUnplugged(t *testing.T) {
 			t.Errorf("%d attempts after 30 s", len(opened))
 		}
 		// Of two, only the one that is there is watched.
-		watch := fmt.Sprintf("?WATCH={\"enable\":true,\"json\":true,\"device\":%q};\n", path)
+		watch := fmt.Sprintf("?WATCH={\"enable\":true,\"json\":true,\"timing\":true,\"device\":%q};\n", path)
 		wantLines(t, last.heard(), "?DEVICES;\n", watch)
 		pass(6 * time.Second) // repeated while it brings nothing
 		wantLines(t, last.heard(), watch, watch)

@@ -22,6 +22,7 @@ const (
 	// gpsdGap without a fix may mean that the receiver was opened anew.
 	gpsdGap = 3 * time.Second
 	// gpsdError is how late a report may come: behind the whole cycle of the receiver.
+	// Where gpsd tells when the cycle began, it is nmeaError.
 	gpsdError = time.Second
 	// mostDevices bounds the receivers kept apart; gpsd has 4 to 6 at most.
 	mostDevices = 16
@@ -35,16 +36,18 @@ type desk struct {
 	fix     func(telemetry.Reading)
 	fixes   func() // counts times that became a fix
 	dropped func(why Reason, text string)
-	dated   func(utc time.Time, came, err time.Duration) // a time of fix, and when it came; may be nil
+	dated   func(utc time.Time, firstByte, err time.Duration) // may be nil
 
 	lines     lines
 	device    string        // chosen; empty for none yet
 	fixedAt   time.Duration // when it last had a fix
 	skies     map[string]sky
 	held      *heldFix
-	published *heldFix // the last one
-	hangs     bool     // its time was repeated for too long
-	settled   int      // times since the receiver was opened or came back, up to unsettled
+	published *heldFix      // the last one
+	hangs     bool          // its time was repeated for too long
+	settled   int           // times since the receiver was opened or came back, up to unsettled
+	told      time.Duration // when the last time of fix was reported first
+	behind    time.Duration // the begin of its cycle
 }
 
 // sky is what the SKYs of a receiver said last.
@@ -143,14 +146,28 @@ func (d *desk) addFix(r *report, line []byte, arrived time.Duration) {
 		d.hangs = false
 		d.settled = min(d.settled+1, unsettled+1)
 		d.held = &heldFix{fixTime: at, began: arrived}
-		if d.dated != nil {
-			d.dated(at, arrived, gpsdError)
-		}
+		d.date(r, at, arrived)
 	}
 	if d.settled <= unsettled {
 		e.speed, e.course = value{}, value{}
 	}
 	d.held.join(&e, arrived)
+}
+
+// date tells the time by a fix that is reported for the first time. gpsd measures how
+// far behind the begin of the receiver's cycle it reports with a clock that may be set
+// in between; so what it says counts as far as the report before said the same, and as
+// the cycle began behind that.
+func (d *desk) date(r *report, at time.Time, arrived time.Duration) {
+	firstByte, err := arrived, gpsdError
+	behind := r.behind()
+	if shortest := min(behind, d.behind); shortest > 0 && arrived-shortest > d.told {
+		firstByte, err = arrived-shortest, nmeaError
+	}
+	d.told, d.behind = arrived, behind
+	if d.dated != nil {
+		d.dated(at, firstByte, err)
+	}
 }
 
 // opened tells that gpsd has opened a receiver, or may have.

@@ -30,6 +30,10 @@ type report struct {
 	Alt    *float64 `json:"alt"`    // the same before gpsd 3.20
 	Speed  *float64 `json:"speed"`  // m/s
 	Track  *float64 `json:"track"`  // degrees from true north
+	// By gpsd's own clock, in seconds, where timing was asked for: when it reported, and
+	// when the receiver's cycle began; 0 while it does not know.
+	Reported float64 `json:"rtime"`
+	Began    float64 `json:"sor"`
 
 	// SKY: satellites.
 	HDOP       *float64    `json:"hdop"`
@@ -108,6 +112,15 @@ func (r *report) fixTime(build time.Time) (time.Time, Reason) {
 		return time.Time{}, BadDate
 	}
 	return t.Add(d.Sub(today)), ""
+}
+
+// behind is how long before the TPV the first byte of the receiver's cycle had come to
+// gpsd; 0 if it does not tell.
+func (r *report) behind() time.Duration {
+	if s := r.Reported - r.Began; r.Began > 0 && s > 0 && s < gpsdError.Seconds() {
+		return time.Duration(s * float64(time.Second))
+	}
+	return 0
 }
 
 // sky is what a SKY says. gpsd sends several of one epoch; some tell hdop only.

@@ -30,23 +30,24 @@ type ClockConfig struct {
 	BootID string               // the boot that Uptime counts from
 	Uptime func() time.Duration // time since boot, suspended time included (CLOCK_BOOTTIME)
 	System func() SystemTime
-	State  ClockState       // of earlier runs
-	Save   func(ClockState) // keeps the state; it is durable when Save returns. May be nil
+	State  ClockState // of earlier runs
 }
 
 // Clock relates time since boot to UTC. Readings are stamped with Uptime alone; wall
 // time is derived from it. The offset comes from the GPS receiver or from the system's
 // clock while that is synchronised; once known it is held: a system clock that jumps
-// moves nothing. It is safe for concurrent use.
+// moves nothing. It is safe for concurrent use, and never waits for a disk: what it knows
+// is kept by whoever follows Changed.
 type Clock struct {
 	ClockConfig
+	changed chan struct{}
 
 	mu     sync.Mutex
 	guess  time.Time // of the zero; never before the last good time that is known
 	system anchor
 	gps    gpsTime
 	state  ClockState
-	saved  time.Duration // when the last good time was kept
+	noted  time.Duration // when the last good time was
 	chosen Quality       // of what is known
 	held   time.Time     // the zero that has been known since heldAt
 	heldAt time.Duration
@@ -64,7 +65,7 @@ const (
 	// steadiness is how far the zero may wander before it is followed; it keeps
 	// neighbouring batches from jittering.
 	steadiness = 5 * time.Millisecond
-	// keepEvery is how often the last good time is kept.
+	// keepEvery is how often the last good time is noted.
 	keepEvery = time.Minute
 	// apart is how far receiver and system may differ before the receiver is believed.
 	apart = 2 * time.Second
@@ -81,7 +82,7 @@ const (
 
 // NewClock returns a clock that goes on where State ended.
 func NewClock(c ClockConfig) *Clock {
-	k := &Clock{ClockConfig: c, state: c.State.clone(), floor: c.State.LastGood}
+	k := &Clock{ClockConfig: c, changed: make(chan struct{}, 1), state: c.State.clone(), floor: c.State.LastGood}
 	if b, ok := k.state.Boots[c.BootID]; ok && !b.Zero.IsZero() { // this boot's, of an earlier run
 		switch b.Quality {
 		case GPS:
@@ -91,6 +92,16 @@ func NewClock(c ClockConfig) *Clock {
 		}
 	}
 	return k
+}
+
+// Changed receives after KeptState changed.
+func (c *Clock) Changed() <-chan struct{} { return c.changed }
+
+// KeptState is what should outlive this run, for the next one's ClockConfig.
+func (c *Clock) KeptState() ClockState {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state.clone()
 }
 
 // Zero returns the UTC at which time since boot was zero, and how well it is known. A
@@ -174,11 +185,11 @@ func (c *Clock) Forget() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.state.keepOnly(c.BootID) {
-		c.save()
+		c.note()
 	}
 }
 
-// settle decides what is known now, and keeps it. c.mu is held.
+// settle decides what is known now, and notes it. c.mu is held.
 func (c *Clock) settle() known {
 	up, system := c.Uptime(), c.System()
 	now := system.Now.UTC().Round(0)
@@ -198,10 +209,10 @@ func (c *Clock) settle() known {
 	if k.zero.Sub(c.held).Abs() > time.Second {
 		c.held, c.heldAt = k.zero, up
 	}
-	if good := k.quality == System || up-c.heldAt >= goodAfter; good && (c.saved == 0 || up-c.saved >= keepEvery) {
-		c.saved = up
+	if good := k.quality == System || up-c.heldAt >= goodAfter; good && (c.noted == 0 || up-c.noted >= keepEvery) {
+		c.noted = up
 		c.state.LastGood = k.zero.Add(up)
-		c.save()
+		c.note()
 	}
 	return k
 }
@@ -249,12 +260,14 @@ func (c *Clock) change(bootID string, f func(*Boot)) {
 	b := c.state.Boots[bootID]
 	f(&b)
 	c.state.Boots[bootID] = b
-	c.save()
+	c.note()
 }
 
-func (c *Clock) save() {
-	if c.Save != nil {
-		c.Save(c.state.clone())
+// note tells that the state changed.
+func (c *Clock) note() {
+	select {
+	case c.changed <- struct{}{}:
+	default:
 	}
 }
 

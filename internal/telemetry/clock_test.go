@@ -16,8 +16,6 @@ type faked struct {
 	*Clock
 	up     time.Duration
 	system SystemTime // its Now runs with up
-	state  ClockState
-	saves  int
 }
 
 func newFaked(boot string, state ClockState) *faked {
@@ -25,7 +23,6 @@ func newFaked(boot string, state ClockState) *faked {
 	f.Clock = NewClock(ClockConfig{BootID: boot, State: state,
 		Uptime: func() time.Duration { return f.up },
 		System: func() SystemTime { return f.system },
-		Save:   func(s ClockState) { f.state = s; f.saves++ },
 	})
 	return f
 }
@@ -90,13 +87,13 @@ func TestKilledBetween(t *testing.T) {
 	f := newFaked("boot", ClockState{})
 	f.system.Now = time.Unix(10, 0)
 	f.Zero()
-	g := newFaked("boot", f.state)
+	g := newFaked("boot", f.KeptState())
 	g.up, g.system.Now = time.Minute, time.Unix(60, 0)
 	g.fixes(3, truth, 100*time.Millisecond)
 	if _, owed := g.Correction(); !owed {
 		t.Error("what the process before guessed is owed no correction")
 	}
-	h := newFaked("boot", g.state)
+	h := newFaked("boot", g.KeptState())
 	h.up = 2 * time.Minute
 	h.want(t, "restarted after the fix", truth, 600*time.Millisecond, GPS)
 	told, owed := h.Correction()
@@ -104,19 +101,19 @@ func TestKilledBetween(t *testing.T) {
 		t.Error("nobody has told it yet")
 	}
 	// A power cut before it was told: the next boot owes it.
-	if c, owed := newFaked("later", g.state).Correction(); !owed || c != told {
+	if c, owed := newFaked("later", g.KeptState()).Correction(); !owed || c != told {
 		t.Errorf("the next boot owes %+v, %v", c, owed)
 	}
 	h.Corrected(told)
 	h.pass(2 * goodAfter)
 	h.Zero()
-	i := newFaked("boot", h.state)
+	i := newFaked("boot", h.KeptState())
 	if _, owed := i.Correction(); owed {
 		t.Error("it was told")
 	}
 	// After a reboot the offset of the boot before is known, and time goes on from
 	// where it was.
-	next := newFaked("next", h.state)
+	next := newFaked("next", h.KeptState())
 	next.system.Now = time.Unix(5, 0)
 	if zero, q, ok := next.ZeroOf("boot"); !ok || q != GPS || zero.Sub(truth).Abs() > 600*time.Millisecond {
 		t.Errorf("%v, %v, %v", zero, q, ok)
@@ -264,6 +261,55 @@ func TestReceiverSteps(t *testing.T) {
 	}
 	if _, q := f.Zero(); q != Unsynced {
 		t.Errorf("frozen and running times made the clock %s", q)
+	}
+}
+
+// What comes with less doubt takes the doubt away: a report of gpsd that tells when the
+// cycle began, behind some that do not.
+func TestReceiverError(t *testing.T) {
+	f := newFaked("boot", ClockState{})
+	f.system.Now = time.Unix(10, 0)
+	f.Zero()
+	tell := func(n int, late, err time.Duration) {
+		for range n {
+			f.pass(time.Second)
+			f.Fix(truth.Add(f.up), f.up+late, err)
+		}
+	}
+	tell(5, 600*time.Millisecond, time.Second)
+	if c, _ := f.Correction(); c.ErrorMS != 1000 {
+		t.Errorf("%+v", c)
+	}
+	tell(5, 400*time.Millisecond, gpsError)
+	tell(5, 600*time.Millisecond, time.Second)
+	if c, _ := f.Correction(); c.ErrorMS != 500 || c.UptimeZero != FormatTime(truth.Add(-400*time.Millisecond)) {
+		t.Errorf("%+v", c)
+	}
+}
+
+// A clock tells when something is to be kept, and at rest not more than once a minute.
+func TestChanged(t *testing.T) {
+	f := newFaked("boot", ClockState{})
+	f.system.Now = time.Unix(10, 0)
+	changes := 0
+	look := func() {
+		f.Zero()
+		select {
+		case <-f.Changed():
+			changes++
+		default:
+		}
+	}
+	look()
+	if changes != 1 || !f.KeptState().Boots["boot"].Guessed {
+		t.Error("a guess was not told")
+	}
+	for range 600 {
+		f.fixes(1, truth, 100*time.Millisecond)
+		look()
+	}
+	if good := f.KeptState().LastGood; changes < 10 || changes > 14 || truth.Add(f.up).Sub(good) > keepEvery+time.Second {
+		t.Errorf("%d changes in ten minutes, last good time %v", changes, good)
 	}
 }
 

@@ -62,6 +62,7 @@ func (g *gpsTime) observe(fix time.Time, at, err time.Duration) {
 	switch {
 	case g.known && zero.Sub(g.zero).Abs() <= sameZero:
 		g.strays = 0
+		g.err = min(g.err, err) // none is sooner than the best
 		g.refine(zero, at)
 	case g.known:
 		g.doubt(zero, at, err)
