@@ -18,10 +18,11 @@ type assembler struct {
 	fixes    func() // counts epochs that became a fix
 	dropped  func(why Reason, line string)
 
-	open    *epoch     // nil before the first time and after a silence
-	closed  *epoch     // the one that a silence ended
-	waiting []sentence // without a time, after a silence: of the next epoch
-	waited  time.Duration
+	open    *epoch        // nil before the first time and after a silence
+	closed  *epoch        // the one that a silence ended
+	waiting []sentence    // without a time, after a silence
+	began   time.Duration // when the first of them came
+	waited  time.Duration // when the last did
 	heard   time.Duration // when bytes last came
 	burst   time.Duration // when bytes last came after a pause
 	line    time.Duration // when the first byte of this line did
@@ -38,6 +39,8 @@ const (
 	waitingKept = time.Second
 	// waitingMost is how many do.
 	waitingMost = 16
+	// longestPause is how long a receiver may pause before the last sentences of a cycle.
+	longestPause = 500 * time.Millisecond
 )
 
 // add takes the next sentence.
@@ -71,11 +74,14 @@ func (a *assembler) take(s *sentence, arrived time.Duration) {
 	}
 }
 
-// wait keeps a sentence that belongs to the next epoch. Before the first epoch it
+// wait keeps a sentence until the next time tells whose it is. Before the first epoch it
 // belongs to one whose time was missed.
 func (a *assembler) wait(s *sentence, arrived time.Duration) {
 	if a.closed == nil || len(a.waiting) == waitingMost {
 		return
+	}
+	if len(a.waiting) == 0 {
+		a.began = arrived
 	}
 	a.waiting, a.waited = append(a.waiting, *s), arrived
 }
@@ -91,13 +97,30 @@ func (a *assembler) begin(s *sentence, arrived time.Duration) {
 		a.open = a.closed
 		a.cadence.paused()
 	}
-	waiting := a.waiting
+	waiting, closed := a.waiting, a.closed
 	a.closed, a.waiting = nil, nil
-	if arrived-a.waited < waitingKept {
+	switch {
+	case len(waiting) == 0:
+	case a.open != closed && a.trailed(closed):
+		a.cadence.paused()
+		for i := range waiting {
+			closed.add(&waiting[i], a.waited)
+		}
+		if closed.published != nil {
+			a.complete(closed)
+		}
+	case arrived-a.waited < waitingKept:
 		for i := range waiting {
 			a.take(&waiting[i], a.waited)
 		}
 	}
+}
+
+// trailed reports whether what waits is the end of the closed epoch's cycle and not the
+// head of the one that begins: of which it came nearer.
+func (a *assembler) trailed(closed *epoch) bool {
+	pause := a.began - closed.arrived
+	return pause <= longestPause && pause < a.line-a.waited
 }
 
 // quiet tells that nothing has come until now. A live assembler ends the epoch

@@ -186,6 +186,22 @@ func TestLeadingVTG(t *testing.T) {
 	l.want(t, "12:00:05 at 5.15s of 5s: latitude longitude fix")
 }
 
+// What comes behind a pause and before a longer one ends the cycle before it.
+func TestTrailingVTG(t *testing.T) {
+	l := newLive()
+	for n := 1; n <= 4; n++ {
+		l.hear(time.Duration(n)*sec, rmcAt(n), ggaAt(n))
+		l.hear(time.Duration(n)*sec+210*ms, vtgBody)
+	}
+	l.wait(4900 * ms)
+	l.want(t,
+		"12:00:01 at 1.16s of 1.01s: latitude longitude altitude hdop fix",
+		"12:00:01 at 2s of 1.21s: gps heading",
+		"12:00:02 at 2.51s of 2.21s: latitude longitude altitude gps heading hdop fix",
+		"12:00:03 at 3.51s of 3.21s: latitude longitude altitude gps heading hdop fix",
+		"12:00:04 at 4.51s of 4.21s: latitude longitude altitude gps heading hdop fix")
+}
+
 // Sentences without a time do not pile up while no time comes.
 func TestWaitingIsBounded(t *testing.T) {
 	l := newLive()
