@@ -11,6 +11,7 @@ import (
 // sentences can carry, so that sentences and truth cannot differ.
 type fix struct {
 	time  time.Time // UTC
+	date  string    // as told
 	valid bool
 
 	latitude, longitude angle
@@ -62,6 +63,7 @@ func (a angle) field(width int, positive, negative string) string {
 // measure is the fix of an epoch.
 func (r *receiver) measure(epoch time.Time) fix {
 	f := fix{time: epoch.UTC(), valid: !epoch.Before(r.fixFrom)}
+	f.date = f.time.AddDate(0, 0, -r.late).Format("020106")
 	if !f.valid {
 		return f
 	}
@@ -112,11 +114,10 @@ func (f fix) place() string {
 
 // rmc is position, speed and date: "Recommended Minimum".
 func (f fix) rmc() string {
-	date := f.time.Format("020106")
 	if !f.valid {
-		return sentence("GNRMC,%s,V,,,,,,,%s,,,N", f.clock(), date)
+		return sentence("GNRMC,%s,V,,,,,,,%s,,,N", f.clock(), f.date)
 	}
-	return sentence("GNRMC,%s,A,%s,%.3f,%.2f,%s,,,A", f.clock(), f.place(), f.knots, f.course, date)
+	return sentence("GNRMC,%s,A,%s,%.3f,%.2f,%s,,,A", f.clock(), f.place(), f.knots, f.course, f.date)
 }
 
 // vtg is course and speed over ground.

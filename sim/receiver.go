@@ -16,6 +16,7 @@ type receiver struct {
 	latency time.Duration
 	baud    int
 	fixFrom time.Time // no fix before
+	late    int       // days that its dates are
 }
 
 const (
@@ -28,7 +29,12 @@ const (
 
 func newReceiver(l line, d *drive, clock driveClock, truth *truthLog, c Config) *receiver {
 	period := time.Duration(float64(time.Second) / c.GPS.Rate).Round(gridTime)
+	late := 0
+	if c.GPS.Rollover {
+		late = 1024 * 7
+	}
 	return &receiver{
+		late: late,
 		line: l, drive: d, clock: clock, truth: truth, period: period, latency: c.GPS.Latency,
 		baud: c.GPS.Baud, fixFrom: clock.start.Add(c.GPS.NoFixFor),
 	}

@@ -188,6 +188,29 @@ func TestNoFixAtFirst(t *testing.T) {
 	}
 }
 
+// Dates 1024 weeks late are told, and nothing else is wrong.
+func TestRollover(t *testing.T) {
+	sentences, truths := listen(t, GPSConfig{Rollover: true}, 1, 3500*time.Millisecond)
+	told := 0
+	for _, s := range sentences {
+		m, ok := s.Sentence.(nmea.RMC)
+		if !ok {
+			continue
+		}
+		fix, err := time.Parse(time.RFC3339, truths[told].FixTime)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := fix.Add(-1024 * 7 * 24 * time.Hour).Format("020106"); m.Fields[8] != want || m.Fields[0] != fix.Format("150405.000") {
+			t.Errorf("told %s %s at %v", m.Fields[8], m.Fields[0], fix)
+		}
+		told++
+	}
+	if told == 0 {
+		t.Error("no RMC")
+	}
+}
+
 // countingWire counts what the backlog drops.
 type countingWire struct {
 	wire

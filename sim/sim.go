@@ -96,6 +96,9 @@ type GPSConfig struct {
 	Latency time.Duration
 	// NoFixFor is how long after Start there is no fix.
 	NoFixFor time.Duration
+	// Rollover makes the receiver's dates 1024 weeks late, as one tells that does not
+	// know of a rollover of the GPS week number.
+	Rollover bool
 }
 
 // Vehicle is a running virtual vehicle.

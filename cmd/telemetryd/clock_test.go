@@ -11,22 +11,18 @@ import (
 	"time"
 )
 
-// wallClockAt makes the system clock of daemons that start from now on, and sets it.
-// The tests that use it do not run in parallel with each other: it is an environment.
-func wallClockAt(t *testing.T, setting string) (set func(string)) {
+// setWallClock sets the system clock of the vehicle's daemons.
+func (v *vehicle) setWallClock(t *testing.T, setting string) {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "wall-clock")
-	set = func(s string) {
-		if err := os.WriteFile(file+".new", []byte(s), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Rename(file+".new", file); err != nil {
-			t.Fatal(err)
-		}
+	if v.wallClock == "" {
+		v.wallClock = filepath.Join(t.TempDir(), "wall-clock")
 	}
-	set(setting)
-	t.Setenv("TEST_WALL_CLOCK", file)
-	return set
+	if err := os.WriteFile(v.wallClock+".new", []byte(setting), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(v.wallClock+".new", v.wallClock); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // in1970 is a system clock that begins in 1970.
@@ -37,10 +33,16 @@ const goodTime = 600 * time.Millisecond
 
 // checkTimes proves every sample by the truth log: as it stands or, where its time was
 // guessed, by the correction of its boot. It returns how many were of either kind.
-func checkTimes(t *testing.T, ms []message, truthFile string, zero time.Time) (known, guessed int) {
+func checkTimes(t *testing.T, ms []message, truthFile string) (known, guessed int) {
 	t.Helper()
 	all := readTruth(t, truthFile)
+	zeros := map[string]time.Time{}
+	for _, c := range corrections(ms) {
+		id, _ := c.Data["boot_id"].(string)
+		zeros[id] = zeroOf(t, c)
+	}
 	for _, m := range ms {
+		zero := zeros[m.BootID]
 		for _, sample := range m.Samples {
 			var text string
 			if err := json.Unmarshal(sample["t"], &text); err != nil {
@@ -94,15 +96,17 @@ func zeroOf(t *testing.T, correction message) time.Time {
 // is right, what left before is covered by one correction. The same with the daemon
 // killed between, and with the broker away until after the fix.
 func TestStartIn1970(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name         string
 		kill, broker bool
 	}{{"", false, true}, {"killed", true, true}, {"no broker", false, false}} {
 		t.Run(test.name, func(t *testing.T) {
-			wallClockAt(t, in1970())
+			t.Parallel()
 			m := newMosquitto(t)
 			s := subscribe(t, m, "vehicles/van-1/#")
 			v := startVehicle(t, "--no-fix-for", "15s")
+			v.setWallClock(t, in1970())
 			state := t.TempDir()
 			if !test.broker {
 				time.Sleep(2 * time.Second) // the subscriber's session is saved
@@ -120,11 +124,7 @@ func TestStartIn1970(t *testing.T) {
 				d = startDaemon(t, m, v, state)
 			}
 			if !test.broker {
-				for deadline := time.Now().Add(40 * time.Second); !strings.Contains(stateOf(t, state), `"clock":"gps"`); time.Sleep(100 * time.Millisecond) {
-					if time.Now().After(deadline) {
-						t.Fatal("the time was not found")
-					}
-				}
+				awaitState(t, state, `"clock":"gps"`)
 				m.run()
 			}
 			s.await("the correction", 60*time.Second, func(ms []message) bool { return len(corrections(ms)) > 0 })
@@ -136,7 +136,7 @@ func TestStartIn1970(t *testing.T) {
 			if len(all) != 1 {
 				t.Fatalf("%d corrections", len(all))
 			}
-			known, guessed := checkTimes(t, ms, v.truth, zeroOf(t, all[0]))
+			known, guessed := checkTimes(t, ms, v.truth)
 			t.Logf("%d samples of known time, %d of guessed", known, guessed)
 			if known == 0 || test.broker != (guessed > 0) {
 				t.Errorf("%d samples of known time, %d of guessed", known, guessed)
@@ -163,19 +163,153 @@ func stateOf(t *testing.T, dir string) string {
 	return string(b)
 }
 
+// awaitState waits until the daemon has kept this of the time.
+func awaitState(t *testing.T, state, text string) {
+	t.Helper()
+	for deadline := time.Now().Add(90 * time.Second); !strings.Contains(stateOf(t, state), text); time.Sleep(100 * time.Millisecond) { // waiting for other processes
+		if time.Now().After(deadline) {
+			t.Fatalf("%s was not kept: %s", text, stateOf(t, state))
+		}
+	}
+}
+
+// A power cut: what the boot before guessed and left in the buffer leaves corrected, what
+// it had sent is covered by one correction, and the same second is not lived twice.
+func TestRebootIn1970(t *testing.T) {
+	t.Parallel()
+	m := newMosquitto(t)
+	s := subscribe(t, m, "vehicles/van-1/#")
+	v := startVehicle(t, "--no-fix-for", "15s")
+	v.setWallClock(t, in1970())
+	state := t.TempDir()
+	boot := func(id string) *process {
+		v.boot = id + " " + (sinceBoot() - 5*time.Second).String()
+		v.setWallClock(t, in1970())
+		return startDaemon(t, m, v, state)
+	}
+	d := boot("first")
+	s.await("samples of 1970", 30*time.Second, func(ms []message) bool { return strings.Contains(joined(ms), `"t":"1970-01-01T`) })
+	time.Sleep(time.Second) // the subscriber's session is saved
+	m.end(syscall.SIGTERM)
+	sent := len(s.messages())
+	awaitState(t, state, `"last_good":"20`) // half a minute behind the first fixes
+	d.end(syscall.SIGKILL)
+
+	receiver := v.gps
+	v.gps = "off" // in a garage
+	m.run()
+	d = boot("second")
+	ms := s.await("samples of the second boot, and the correction and buffer of the first", 60*time.Second, func(ms []message) bool {
+		seen := map[string]int{}
+		for _, message := range ms[sent:] {
+			if message.Samples != nil {
+				seen[message.BootID]++
+			}
+		}
+		return len(corrections(ms)) > 0 && seen["first"] > 5 && seen["second"] > 5
+	})
+	lived := time.Now().UTC().Add(-time.Minute).Format(`"` + time.RFC3339)
+	for _, message := range ms[sent:] {
+		if message.BootID == "first" && strings.Contains(message.Payload, `"clock":"unsynced"`) {
+			t.Errorf("left uncorrected: %s", message.Payload)
+		}
+		for _, sample := range message.Samples {
+			if message.BootID == "second" && string(sample["t"]) < lived {
+				t.Errorf("a sample of the second boot is of %s", sample["t"])
+			}
+		}
+	}
+	d.end(syscall.SIGTERM)
+	v.gps = receiver
+	d = startDaemon(t, m, v, state) // the same boot, and a fix
+	ms = s.await("the correction of the second boot", 60*time.Second, func(ms []message) bool { return len(corrections(ms)) > 1 })
+	d.end(syscall.SIGTERM)
+	if n := len(corrections(ms)); n != 2 {
+		t.Errorf("%d corrections", n)
+	}
+	known, guessed := checkTimes(t, ms, v.truth)
+	t.Logf("%d samples of known time, %d of guessed", known, guessed)
+	if known == 0 || guessed == 0 {
+		t.Errorf("%d samples of known time, %d of guessed", known, guessed)
+	}
+}
+
+// A receiver that missed a rollover of the week number is 1024 weeks late; positions and
+// clock are not.
+func TestWeekRollover(t *testing.T) {
+	t.Parallel()
+	m := newMosquitto(t)
+	s := subscribe(t, m, "vehicles/van-1/#")
+	v := startVehicle(t, "--rollover")
+	v.setWallClock(t, in1970())
+	d := startDaemon(t, m, v, t.TempDir())
+	ms := s.await("batches by the receiver's clock", 60*time.Second, func(ms []message) bool {
+		n := len(onTopic(ms, "telemetry"))
+		return n > 10 && strings.Contains(onTopic(ms, "telemetry")[n-5].Payload, `"clock":"gps"`) && len(corrections(ms)) > 0
+	})
+	d.end(syscall.SIGTERM)
+	known, guessed := checkTimes(t, ms, v.truth)
+	if known == 0 || len(fixes(t, ms)) == 0 {
+		t.Errorf("%d samples of known time, %d of guessed, %d fixes", known, guessed, len(fixes(t, ms)))
+	}
+}
+
+// The time that gpsd passes on is as good as the receiver's own.
+func TestTimeThroughGPSD(t *testing.T) {
+	t.Parallel()
+	m := newMosquitto(t)
+	s := subscribe(t, m, "vehicles/van-1/#")
+	dir, err := os.MkdirTemp("", "telemetryd-gpsd-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil { // gpsd gives up root
+		t.Fatal(err)
+	}
+	link := filepath.Join(dir, "receiver")
+	v := startVehicle(t, "--gps", "pty:"+link, "--no-fix-for", "10s")
+	v.setWallClock(t, in1970())
+	if err := os.Chmod(link, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	v.gps = "gpsd://" + newGPSD(t, link).address()
+	state := t.TempDir()
+	d := startDaemon(t, m, v, state)
+	ms := s.await("batches by the receiver's clock", 90*time.Second, func(ms []message) bool {
+		n := len(onTopic(ms, "telemetry"))
+		return n > 10 && strings.Contains(onTopic(ms, "telemetry")[n-10].Payload, `"clock":"gps"`) && len(corrections(ms)) > 0
+	})
+	d.end(syscall.SIGTERM)
+	for _, m := range ms { // fixes carry their own time, and satellites of another second: see TestGPSD
+		for i := range m.Samples {
+			if m.Samples[i]["latitude"] != nil {
+				m.Samples[i] = map[string]json.RawMessage{"t": m.Samples[i]["t"]}
+			}
+		}
+	}
+	known, guessed := checkTimes(t, ms, v.truth)
+	all := corrections(ms)
+	t.Logf("%d samples of known time, %d of guessed; the last correction: %s", known, guessed, all[len(all)-1].Payload)
+	if last := all[len(all)-1]; known == 0 || guessed == 0 || last.Data["error_ms"] != 500.0 {
+		t.Errorf("%d samples of known time, %d of guessed; %s", known, guessed, last.Payload)
+	}
+}
+
 // The system's clock is synchronised and jumps an hour back in mid drive: no sample
 // moves.
 func TestSystemClockJumps(t *testing.T) {
-	set := wallClockAt(t, "0s synced")
+	t.Parallel()
 	m := newMosquitto(t)
 	s := subscribe(t, m, "vehicles/van-1/#")
 	v := startVehicle(t, "--no-fix-for", "1h")
+	v.setWallClock(t, "0s synced")
 	startDaemon(t, m, v, t.TempDir())
 	s.await("batches", 30*time.Second, func(ms []message) bool { return len(onTopic(ms, "telemetry")) > 5 })
-	set("-1h synced")
+	v.setWallClock(t, "-1h synced")
 	before := len(onTopic(s.messages(), "telemetry"))
 	s.await("batches after the jump", 30*time.Second, func(ms []message) bool { return len(onTopic(ms, "telemetry")) > before+5 })
-	set("-1h unsynced")
+	v.setWallClock(t, "-1h unsynced")
 	before = len(onTopic(s.messages(), "telemetry"))
 	ms := s.await("batches of a clock that nobody keeps", 30*time.Second, func(ms []message) bool { return len(onTopic(ms, "telemetry")) > before+5 })
 	if n := checkSamples(t, ms, v.truth); n < 50 || strings.Contains(joined(ms), "unsynced") {

@@ -15,7 +15,7 @@ import (
 
 func startDaemon(t *testing.T, m *mosquitto, v vehicle, state string, args ...string) *process {
 	t.Helper()
-	return start(t, nil, "telemetryd", append([]string{
+	return startIn(t, []string{"TEST_WALL_CLOCK=" + v.wallClock, "TEST_BOOT=" + v.boot}, nil, "telemetryd", append([]string{
 		"--vehicle-id", "van-1", "--broker", "mqtt://" + m.address(), "--obd", v.obd, "--gps", v.gps,
 		"--state-dir", state, "--batch-interval", "500ms"}, args...)...)
 }

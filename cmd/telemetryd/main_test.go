@@ -24,6 +24,9 @@ func TestMain(m *testing.M) {
 	if file := os.Getenv("TEST_WALL_CLOCK"); file != "" {
 		wallClock = func() (telemetry.SystemTime, error) { return fakeWallClock(file) }
 	}
+	if boot := os.Getenv("TEST_BOOT"); boot != "" {
+		fakeBoot(boot)
+	}
 	testscript.Main(m, map[string]func(){"telemetryd": main})
 }
 
@@ -40,6 +43,18 @@ func fakeWallClock(file string) (telemetry.SystemTime, error) {
 		panic(fmt.Sprintf("TEST_WALL_CLOCK: %v", err))
 	}
 	return telemetry.SystemTime{Now: time.Now().Add(d), Synced: synced == "synced", MaxError: 20 * time.Millisecond}, nil
+}
+
+// fakeBoot makes another boot of the machine: "ID 1234.5s", that long after the true one.
+func fakeBoot(boot string) {
+	var id, since string
+	_, err := fmt.Sscan(boot, &id, &since)
+	d, bad := time.ParseDuration(since)
+	if err = errors.Join(err, bad); err != nil {
+		panic(fmt.Sprintf("TEST_BOOT: %v", err))
+	}
+	bootID = func() string { return id }
+	uptime = func() time.Duration { return sinceBoot() - d }
 }
 
 func TestScripts(t *testing.T) {

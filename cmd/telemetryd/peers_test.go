@@ -27,7 +27,14 @@ type process struct {
 
 func start(t *testing.T, stdout *os.File, name string, args ...string) *process {
 	t.Helper()
+	return startIn(t, nil, stdout, name, args...)
+}
+
+// startIn adds env to the environment.
+func startIn(t *testing.T, env []string, stdout *os.File, name string, args ...string) *process {
+	t.Helper()
 	p := &process{t: t, cmd: exec.Command(name, args...), log: &syncBuffer{}, done: make(chan struct{})}
+	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stderr = p.log
 	if stdout != nil {
 		p.cmd.Stdout = stdout
@@ -145,6 +152,7 @@ type message struct {
 	Arrived  time.Time
 	Payload  string
 	StreamID string                       `json:"stream_id"`
+	BootID   string                       `json:"boot_id"`
 	Seq      uint64                       `json:"seq"`
 	Type     string                       `json:"type"`
 	State    string                       `json:"state"`
@@ -225,6 +233,8 @@ func onTopic(ms []message, kind string) []message {
 // vehicle is `telemetryd sim` on TCP, with its truth log.
 type vehicle struct {
 	obd, gps, truth string
+
+	wallClock, boot string // of its Pi, in TEST_WALL_CLOCK and TEST_BOOT; empty for the true ones
 }
 
 func startVehicle(t *testing.T, args ...string) vehicle {

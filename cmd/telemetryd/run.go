@@ -233,8 +233,11 @@ func streamStart(b *spool.Spool, c *telemetry.Clock) telemetry.Event {
 	return telemetry.Event{Type: "stream_start", Severity: telemetry.Info, At: c.Uptime(), Data: data}
 }
 
-// uptime is the time since boot, suspended time included.
-func uptime() time.Duration {
+// The boot that the daemon runs in; tests hand in another.
+var uptime, bootID = sinceBoot, kernelBootID
+
+// sinceBoot is the time since boot, suspended time included.
+func sinceBoot() time.Duration {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
 		panic(fmt.Sprintf("CLOCK_BOOTTIME: %v", err)) // every Linux since 2.6.39 has it
@@ -242,9 +245,9 @@ func uptime() time.Duration {
 	return time.Duration(ts.Nano())
 }
 
-// bootID is the kernel's name for this boot. Where a sandbox hides it, a start of the
-// daemon counts as a boot.
-func bootID() string {
+// kernelBootID is the kernel's name for this boot. Where a sandbox hides it, a start of
+// the daemon counts as a boot.
+func kernelBootID() string {
 	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if id := strings.TrimSpace(string(b)); err == nil && id != "" {
 		return id

@@ -27,6 +27,7 @@ type simCommand struct {
 	GPSRate  float64       `name:"gps-rate" default:"1" help:"Fixes per second, 1 to 10."`
 	GPSBaud  int           `name:"gps-baud" default:"9600" help:"Rate of the receiver's wire, 0 for no pacing."`
 	NoFixFor time.Duration `name:"no-fix-for" default:"0s" help:"How long the receiver has no fix at first."`
+	Rollover bool          `help:"The receiver's dates are 1024 weeks late, as of one that missed a rollover of the GPS week number."`
 	Fault    []string      `placeholder:"NAME" help:"Injects a fault again and again; repeat for several, random for any, help to list them."`
 	Every    time.Duration `name:"fault-every" default:"20s" help:"How often."`
 	For      time.Duration `name:"fault-for" help:"How long each lasts; default: what fits it."`
@@ -57,7 +58,7 @@ func (c *simCommand) Run(ctx context.Context, s streams) (err error) {
 	vehicle, err := sim.Start(ctx, sim.Config{
 		Seed: c.Seed, Speedup: c.Speedup, Truth: truth,
 		OBD: sim.OBDConfig{Listen: c.OBD, Baud: c.Baud, ECUDelay: c.ECUDelay, Protocol: c.Protocol[0], ECUs: c.ECUs},
-		GPS: sim.GPSConfig{Listen: c.GPS, Rate: c.GPSRate, Baud: c.GPSBaud, NoFixFor: c.NoFixFor},
+		GPS: sim.GPSConfig{Listen: c.GPS, Rate: c.GPSRate, Baud: c.GPSBaud, NoFixFor: c.NoFixFor, Rollover: c.Rollover},
 	})
 	if err != nil {
 		return &usageError{err}
