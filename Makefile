@@ -9,7 +9,7 @@ FUZZTIME ?= 5s
 # Debian packages that the tests need, each with a file by which it is known.
 PACKAGES := mosquitto mosquitto-clients dbus-daemon gpsd
 
-.PHONY: help run test deps build docs lint fuzz conformance torture bench-obd clean
+.PHONY: help run test deps build docs lint fuzz conformance torture bench-obd bench-gps clean
 
 help: ## Tell what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ torture: ## Run the long forms: power cuts of the buffer, a day of driving with 
 
 bench-obd: ## Measure the OBD reader beside an ideal loop and elmobd's own client
 	go test -run '^$$' -bench Readers -benchtime 10s -timeout 30m ./internal/obd
+
+bench-gps: deps ## Measure the CPU that a GPS receiver of 10 Hz costs, beside gpsd
+	go test -run '^$$' -bench Receiver -benchtime 40x -timeout 5m ./cmd/telemetryd
 
 clean: ## Remove what was built
 	rm -rf bin

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-func startDaemon(t *testing.T, m *mosquitto, v vehicle, state string, args ...string) *process {
+func startDaemon(t testing.TB, m *mosquitto, v vehicle, state string, args ...string) *process {
 	t.Helper()
 	return startIn(t, []string{"TEST_WALL_CLOCK=" + v.wallClock, "TEST_BOOT=" + v.boot}, nil, "telemetryd", append([]string{
 		"--vehicle-id", "van-1", "--broker", "mqtt://" + m.address(), "--obd", v.obd, "--gps", v.gps,

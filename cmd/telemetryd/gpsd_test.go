@@ -19,7 +19,9 @@ import (
 // receiver is `telemetryd sim` with a GPS receiver alone, on a pseudo-terminal behind
 // a link. Ended it is pulled out; started anew it comes back as another device.
 type receiver struct {
-	t     *testing.T
+	t     testing.TB
+	rate  int // fixes per second
+	baud  int
 	link  string
 	truth []string // logs, one for each time it was plugged in
 	*process
@@ -27,7 +29,7 @@ type receiver struct {
 
 // newReceiver plugs one in, at a link that users other than root can reach: gpsd gives
 // up root.
-func newReceiver(t *testing.T) *receiver {
+func newReceiver(t testing.TB, rate, baud int) *receiver {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "telemetryd-gpsd-")
 	if err != nil {
@@ -37,7 +39,7 @@ func newReceiver(t *testing.T) *receiver {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	r := &receiver{t: t, link: filepath.Join(dir, "receiver")}
+	r := &receiver{t: t, rate: rate, baud: baud, link: filepath.Join(dir, "receiver")}
 	r.plug()
 	return r
 }
@@ -46,7 +48,7 @@ func (r *receiver) plug() {
 	r.t.Helper()
 	truth := filepath.Join(r.t.TempDir(), "truth.jsonl")
 	r.truth = append(r.truth, truth)
-	r.process = start(r.t, nil, "telemetryd", "sim", "--obd", "off", "--gps", "pty:"+r.link, "--gps-rate", "5", "--gps-baud", "38400", "--truth", truth)
+	r.process = start(r.t, nil, "telemetryd", "sim", "--obd", "off", "--gps", "pty:"+r.link, "--gps-rate", strconv.Itoa(r.rate), "--gps-baud", strconv.Itoa(r.baud), "--truth", truth)
 	for range 200 {
 		if os.Chmod(r.link, 0o666) == nil { // as udev gives ttys to the group dialout
 			return
@@ -66,13 +68,13 @@ func (r *receiver) unplug() {
 
 // gpsd is the distribution's gpsd on a port of its own.
 type gpsd struct {
-	t    *testing.T
+	t    testing.TB
 	port int
 	link string
 	*process
 }
 
-func newGPSD(t *testing.T, link string) *gpsd {
+func newGPSD(t testing.TB, link string) *gpsd {
 	t.Helper()
 	g := &gpsd{t: t, port: freePort(t), link: link}
 	g.run()
@@ -194,7 +196,7 @@ func TestGPSD(t *testing.T) {
 	t.Parallel()
 	m := newMosquitto(t)
 	s := subscribe(t, m, "vehicles/van-1/#")
-	r := newReceiver(t)
+	r := newReceiver(t, 5, 38400)
 	g := newGPSD(t, r.link)
 	state := t.TempDir()
 	d := startDaemon(t, m, vehicle{obd: "off", gps: "gpsd://" + g.address()}, state)

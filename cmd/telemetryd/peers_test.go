@@ -18,20 +18,20 @@ import (
 
 // process is a program under test or a peer of it.
 type process struct {
-	t    *testing.T
+	t    testing.TB
 	cmd  *exec.Cmd
 	log  *syncBuffer
 	done chan struct{}
 	err  error
 }
 
-func start(t *testing.T, stdout *os.File, name string, args ...string) *process {
+func start(t testing.TB, stdout *os.File, name string, args ...string) *process {
 	t.Helper()
 	return startIn(t, nil, stdout, name, args...)
 }
 
 // startIn adds env to the environment.
-func startIn(t *testing.T, env []string, stdout *os.File, name string, args ...string) *process {
+func startIn(t testing.TB, env []string, stdout *os.File, name string, args ...string) *process {
 	t.Helper()
 	p := &process{t: t, cmd: exec.Command(name, args...), log: &syncBuffer{}, done: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), env...)
@@ -90,7 +90,7 @@ func (s *syncBuffer) String() string {
 }
 
 // freePort is a port of loopback that nobody has at the moment.
-func freePort(t *testing.T) int {
+func freePort(t testing.TB) int {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -102,13 +102,13 @@ func freePort(t *testing.T) int {
 
 // mosquitto is the distribution's broker with a configuration of its own.
 type mosquitto struct {
-	t      *testing.T
+	t      testing.TB
 	port   int
 	config string
 	*process
 }
 
-func newMosquitto(t *testing.T) *mosquitto {
+func newMosquitto(t testing.TB) *mosquitto {
 	t.Helper()
 	dir := t.TempDir()
 	m := &mosquitto{t: t, port: freePort(t), config: filepath.Join(dir, "mosquitto.conf")}
@@ -163,12 +163,12 @@ type message struct {
 
 // subscriber is a stock mosquitto_sub with a session that outlives its connection.
 type subscriber struct {
-	t  *testing.T
+	t  testing.TB
 	mu sync.Mutex
 	ms []message
 }
 
-func subscribe(t *testing.T, m *mosquitto, topic string) *subscriber {
+func subscribe(t testing.TB, m *mosquitto, topic string) *subscriber {
 	t.Helper()
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -237,7 +237,7 @@ type vehicle struct {
 	wallClock, boot string // of its Pi, in TEST_WALL_CLOCK and TEST_BOOT; empty for the true ones
 }
 
-func startVehicle(t *testing.T, args ...string) vehicle {
+func startVehicle(t testing.TB, args ...string) vehicle {
 	t.Helper()
 	r, w, err := os.Pipe()
 	if err != nil {

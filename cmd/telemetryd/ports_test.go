@@ -16,7 +16,7 @@ import (
 // A receiver, a port in use and a silent one are told apart, and nothing is written.
 func TestPorts(t *testing.T) {
 	t.Parallel()
-	r := newReceiver(t)
+	r := newReceiver(t, 5, 38400)
 	silent, quiet, err := pty.Open()
 	if err != nil {
 		t.Fatal(err)
@@ -63,7 +63,7 @@ func TestPorts(t *testing.T) {
 // What gpsd reads is gpsd's.
 func TestPortsOfGPSD(t *testing.T) {
 	t.Parallel()
-	r := newReceiver(t)
+	r := newReceiver(t, 5, 38400)
 	g := newGPSD(t, r.link)
 	out, err := exec.Command("telemetryd", "ports", "--gpsd", "gpsd://"+g.address(), r.link).Output()
 	if want := "in use by gpsd  --gps gpsd://" + g.address(); err != nil || !strings.Contains(string(out), want) {
