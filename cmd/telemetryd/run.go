@@ -80,7 +80,7 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 	}
 	system := new(systemClock)
 	clock, keepClock := openClock(o.stateDir, system, health, log)
-	rec := recorder.New(recorder.Config{VehicleID: o.vehicleID, Clock: clock, Store: buffer, Interval: o.batchInterval, Health: health, Log: log})
+	rec := recorder.New(recorder.Config{VehicleID: o.vehicleID, Clock: clock, Store: buffer, Interval: o.batchInterval, Columns: o.form.Columns, Health: health, Log: log})
 	rec.Begin(streamStart(buffer, clock))
 
 	sources, stopSources := context.WithCancel(context.WithoutCancel(ctx))
@@ -99,7 +99,7 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 	sending.Go(func() {
 		publish.Run(publishing, publish.Config{
 			Brokers: o.brokers, ClientID: o.clientID, Credentials: o.credentials, TopicPrefix: o.topicPrefix,
-			VehicleID: o.vehicleID, StreamID: streamID, Version: version,
+			VehicleID: o.vehicleID, StreamID: streamID, Form: o.form, Version: version,
 			Store: buffer, Clock: clock, Health: health, HealthChanged: health.Changed(), Rates: rates.Read, Log: log,
 		})
 	})

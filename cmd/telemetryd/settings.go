@@ -41,6 +41,8 @@ type settings struct {
 	RecordSize    string            `placeholder:"SIZE" help:"Bound of the recordings. Default 64MB."`
 	HTTP          string            `name:"http" placeholder:"ADDRESS" help:"Where metrics (/metrics) and health (/healthz) can be read: an address of this machine, or off. Default 127.0.0.1:9580."`
 	BatchInterval string            `placeholder:"DURATION" help:"A batch is closed after this long, or at 64 KiB. Default 5s."`
+	BatchForm     string            `placeholder:"FORM" help:"rows, or columns: one array for each signal, smaller. Default rows."`
+	Compress      string            `placeholder:"HOW" help:"none, gzip or zstd, for batches. Default none."`
 	TopicPrefix   string            `placeholder:"PREFIX" help:"First segment of the topics. Default vehicles."`
 	StateDir      string            `placeholder:"DIR" help:"Buffer and identity. Default $$STATE_DIRECTORY, else ~/.local/state/telemetryd."`
 	BufferSize    string            `placeholder:"SIZE" help:"Bound of the buffer, as 256MB or 1GiB. Default 256MB."`
@@ -70,6 +72,7 @@ type options struct {
 	recordSize    int64
 	http          string // address; empty for off
 	batchInterval time.Duration
+	form          publish.Form
 	topicPrefix   string
 	stateDir      string
 	bufferSize    int64
@@ -131,6 +134,7 @@ func (s *settings) targets() map[string]any {
 		"vehicle-id": &s.VehicleID, "broker": &s.Broker, "client-id": &s.ClientID, "obd": &s.OBD, "gps": &s.GPS,
 		"own-signals": &s.own, "obd-probe": &s.OBDProbe, "record": &s.Record, "record-size": &s.RecordSize, "http": &s.HTTP,
 		"signals": &s.Signals, "obd-max-requests": &s.MaxRequests, "batch-interval": &s.BatchInterval,
+		"batch-form": &s.BatchForm, "compress": &s.Compress,
 		"topic-prefix": &s.TopicPrefix, "state-dir": &s.StateDir, "buffer-size": &s.BufferSize,
 		"username": &s.Username, "password-file": &s.PasswordFile, "ca-file": &s.CAFile, "cert-file": &s.CertFile,
 		"key-file": &s.KeyFile, "log-level": &s.LogLevel, "log-format": &s.LogFormat,
@@ -217,6 +221,18 @@ func (s *settings) judge() (options, error) {
 	}
 	if o.batchInterval, err = time.ParseDuration(cmp.Or(s.BatchInterval, "5s")); err != nil || o.batchInterval < 100*time.Millisecond || o.batchInterval > time.Hour {
 		wrong("batch-interval", s.BatchInterval, "a duration from 100ms to 1h, as 5s")
+	}
+	switch cmp.Or(s.BatchForm, "rows") {
+	case "rows":
+	case "columns":
+		o.form.Columns = true
+	default:
+		wrong("batch-form", s.BatchForm, "rows, columns")
+	}
+	switch o.form.Compression = publish.Compression(cmp.Or(s.Compress, string(publish.Plain))); o.form.Compression {
+	case publish.Plain, publish.Gzip, publish.Zstd:
+	default:
+		wrong("compress", s.Compress, "none, gzip, zstd")
 	}
 	if o.topicPrefix = cmp.Or(s.TopicPrefix, "vehicles"); !prefixPattern.MatchString(o.topicPrefix) || strings.HasSuffix(o.topicPrefix, "/") {
 		wrong("topic-prefix", s.TopicPrefix, "1 to 128 characters without # and +, no / at its ends, no $ at its start")

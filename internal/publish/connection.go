@@ -189,12 +189,26 @@ func (s *sender) fill(backlog bool) error {
 			s.refuse(p)
 			continue
 		}
-		message := s.corrected(p).Message(p.record.StreamID, p.record.Seq)
+		message, err := s.message(p)
+		if err != nil {
+			p.invalid = err
+			s.refuse(p)
+			continue
+		}
 		if err := s.send(p, s.topic(p.message.VehicleID, p.lane), false, message); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// message is a parcel as it leaves.
+func (s *sender) message(p parcel) ([]byte, error) {
+	r := s.corrected(p)
+	if p.lane == event {
+		return r.Message(p.record.StreamID, p.record.Seq), nil
+	}
+	return s.former.message(r, p.record.StreamID, p.record.Seq)
 }
 
 // corrected is a parcel's record with its right time, where that became known after it

@@ -32,6 +32,7 @@ type Config struct {
 	TopicPrefix   string
 	VehicleID     string
 	StreamID      string
+	Form          Form
 	Version       string
 	Store         Store
 	Clock         *telemetry.Clock
@@ -62,6 +63,7 @@ const (
 type publisher struct {
 	Config
 	lanes    *lanes
+	former   *former
 	sessions tls.ClientSessionCache
 }
 
@@ -74,7 +76,7 @@ func Run(ctx context.Context, c Config) {
 	if c.Rates == nil {
 		c.Rates = func() []telemetry.Rate { return nil }
 	}
-	p := &publisher{Config: c, lanes: newLanes(c.Store, c.Clock), sessions: tls.NewLRUClientSessionCache(len(c.Brokers))}
+	p := &publisher{Config: c, lanes: newLanes(c.Store, c.Clock), former: newFormer(c.Form), sessions: tls.NewLRUClientSessionCache(len(c.Brokers))}
 	retry := backoff.NewExponentialBackOff()
 	retry.InitialInterval, retry.MaxInterval = firstRetry, lastRetry
 	for at := 0; ctx.Err() == nil; {

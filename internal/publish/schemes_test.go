@@ -151,17 +151,20 @@ func (l *lockedBuffer) String() string {
 
 func startPublisher(t *testing.T, broker string, credentials Credentials) *rig {
 	t.Helper()
-	return startPublisherAt(t, broker, credentials, func() telemetry.SystemTime { return telemetry.SystemTime{Now: time.Now(), Synced: true} })
+	return startPublisherWith(t, broker, credentials, nil, Form{})
 }
 
-// startPublisherAt is startPublisher with another system clock.
-func startPublisherAt(t *testing.T, broker string, credentials Credentials, system func() telemetry.SystemTime) *rig {
+// startPublisherWith is startPublisher with another system clock, if not nil, and form.
+func startPublisherWith(t *testing.T, broker string, credentials Credentials, system func() telemetry.SystemTime, form Form) *rig {
 	t.Helper()
+	if system == nil {
+		system = func() telemetry.SystemTime { return telemetry.SystemTime{Now: time.Now(), Synced: true} }
+	}
 	b, err := ParseBroker(broker)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := spool.Open(t.TempDir(), spool.Options{StreamID: "stream"})
+	s, err := spool.Open(t.TempDir(), spool.Options{StreamID: "01M89AACX0G14WRHGQB2KDRDN2"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,7 +176,7 @@ func startPublisherAt(t *testing.T, broker string, credentials Credentials, syst
 	var running sync.WaitGroup
 	running.Go(func() {
 		Run(ctx, Config{Brokers: []Broker{b}, ClientID: "test", Credentials: credentials, TopicPrefix: "vehicles", VehicleID: "van-1",
-			StreamID: "stream", Version: "test", Store: s, Clock: r.clock, Health: status.NewHealth(log), Log: log})
+			StreamID: "01M89AACX0G14WRHGQB2KDRDN2", Form: form, Version: "test", Store: s, Clock: r.clock, Health: status.NewHealth(log), Log: log})
 	})
 	var once sync.Once
 	r.stop = func() {
@@ -253,8 +256,8 @@ func TestSchemes(t *testing.T) {
 		}
 	})
 	t.Run("system clock of another year", func(t *testing.T) {
-		r := startPublisherAt(t, fmt.Sprintf("mqtts://127.0.0.1:%d", ports[1]), Credentials{Username: "van-1", PasswordFile: good, CAFile: ca},
-			func() telemetry.SystemTime { return telemetry.SystemTime{Now: time.Now().AddDate(20, 0, 0)} })
+		r := startPublisherWith(t, fmt.Sprintf("mqtts://127.0.0.1:%d", ports[1]), Credentials{Username: "van-1", PasswordFile: good, CAFile: ca},
+			func() telemetry.SystemTime { return telemetry.SystemTime{Now: time.Now().AddDate(20, 0, 0)} }, Form{})
 		r.record(t, 50)
 		await(t, "a refusal", func() bool { return strings.Contains(r.log.String(), "expired") })
 		for i := range time.Duration(3) { // the receiver knows better

@@ -35,6 +35,7 @@ type Config struct {
 	Clock     *telemetry.Clock
 	Store     Store
 	Interval  time.Duration // a batch is closed this long after its first reading
+	Columns   bool          // it will leave in this form: its size counts, too
 	Health    Health
 	Log       *slog.Logger
 }
@@ -151,7 +152,7 @@ func (r *Recorder) drain() {
 
 func (r *Recorder) add(reading telemetry.Reading) {
 	r.batch.Add(reading)
-	if r.batch.Size() >= telemetry.MaxBatchBytes {
+	if r.batch.Size() >= telemetry.MaxBatchBytes || r.Columns && r.batch.ColumnsSize() >= telemetry.MaxBatchBytes {
 		r.closeBatch()
 	}
 }

@@ -14,6 +14,8 @@ const MaxBatchBytes = 64 << 10
 type Batch struct {
 	readings []Reading
 	size     int
+	values   int // bytes of values alone
+	names    map[string]bool
 }
 
 // Add puts r into the batch. A reading without a present value is nothing and
@@ -22,7 +24,13 @@ func (b *Batch) Add(r Reading) {
 	size := 0
 	for _, f := range r.Fields {
 		if f.Value.Present() {
-			size += len(f.Name) + 6*len(f.Value.text) + 30
+			value := 6*len(f.Value.text) + 24
+			size += len(f.Name) + value + 6
+			b.values += value
+			if b.names == nil {
+				b.names = map[string]bool{}
+			}
+			b.names[f.Name] = true
 		}
 	}
 	if size == 0 {
@@ -38,10 +46,22 @@ func (b *Batch) Empty() bool { return len(b.readings) == 0 }
 // Size is an upper bound of the sealed batch's JSON in bytes.
 func (b *Batch) Size() int { return b.size + 256 }
 
+// ColumnsSize is the same of its form `columns`, which is the larger one where readings
+// have little in common: each name costs a null in the samples that lack it.
+func (b *Batch) ColumnsSize() int {
+	rows := len(b.readings)
+	size := b.values + 256 + 60 // t, uptime_ms
+	for name := range b.names {
+		size += len(name) + 6
+	}
+	return size + rows*(14+15+5*len(b.names))
+}
+
 // Reset empties the batch and keeps its memory.
 func (b *Batch) Reset() {
 	clear(b.readings)
-	b.readings, b.size = b.readings[:0], 0
+	clear(b.names)
+	b.readings, b.size, b.values = b.readings[:0], 0, 0
 }
 
 // Seal renders the batch as a Record. Readings stamped by our clock get their

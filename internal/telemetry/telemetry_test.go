@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"encoding/json"
+	"fmt"
 	"math"
 	"regexp"
 	"strings"
@@ -91,7 +92,7 @@ func TestRecordRoundTrip(t *testing.T) {
 		var b Batch
 		for range rapid.IntRange(1, 30).Draw(t, "readings") {
 			r := at(time.Duration(rapid.Int64Range(0, 1e12).Draw(t, "arrived")), Field{"fix", Text(rapid.String().Draw(t, "text"))},
-				Field{"speed", Number(rapid.Float64().Draw(t, "x"), 2)})
+				Field{fmt.Sprintf("speed%d", rapid.IntRange(0, 20).Draw(t, "of")), Number(rapid.Float64Range(-1e12, 1e12).Draw(t, "x"), 7)})
 			b.Add(r)
 		}
 		r := b.Seal("van-1", "boot", zero, Unsynced)
@@ -106,6 +107,13 @@ func TestRecordRoundTrip(t *testing.T) {
 		message := back.Message("01JD0000000000000000000000", 1<<60)
 		if string(message) != string(r.Message("01JD0000000000000000000000", 1<<60)) || !json.Valid(message) {
 			t.Fatalf("%s", message)
+		}
+		columns, err := r.Columns()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := len(columns.Message("01JD0000000000000000000000", 1<<60)); len(message) > b.Size() || n > b.ColumnsSize() {
+			t.Fatalf("%d and %d bytes, bounds %d and %d", len(message), n, b.Size(), b.ColumnsSize())
 		}
 		if back.Newest != r.Newest.Truncate(time.Millisecond) || back.VehicleID != "van-1" || back.BootID != "boot" {
 			t.Fatalf("%+v", back)
