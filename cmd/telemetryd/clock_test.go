@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -125,6 +126,10 @@ func TestStartIn1970(t *testing.T) {
 			}
 			if !test.broker {
 				awaitState(t, state, `"clock":"gps"`)
+				out, err := exec.Command("telemetryd", "buffer", "export", "--state-dir", state).Output()
+				if n := strings.Count(string(out), `"samples"`); err != nil || n == 0 || strings.Contains(string(out), "unsynced") {
+					t.Errorf("exported %d batches, %v; all should be corrected", n, err)
+				}
 				m.run()
 			}
 			s.await("the correction", 60*time.Second, func(ms []message) bool { return len(corrections(ms)) > 0 })

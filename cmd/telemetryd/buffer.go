@@ -1,0 +1,183 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"telemetryd/internal/spool"
+	"telemetryd/internal/telemetry"
+)
+
+type bufferCommand struct {
+	Stat   bufferStat   `cmd:"" help:"How much waits in the buffer, since when, and what is known to be lost."`
+	Export bufferExport `cmd:"" help:"What waits in the buffer, one message a line as it would leave. Nothing is taken out."`
+}
+
+// viewed is a buffer that is looked at, of a daemon that runs or does not.
+type viewed struct {
+	StateDir string `placeholder:"DIR" help:"As given to the daemon. Default $$STATE_DIRECTORY, else ~/.local/state/telemetryd."`
+}
+
+type (
+	bufferStat struct {
+		viewed
+		JSON bool `name:"json" help:"One JSON object in place of the text."`
+	}
+	bufferExport struct{ viewed }
+)
+
+// open returns the view, the clock that the daemon kept, and where they are.
+func (c *viewed) open(log *slog.Logger) (v *spool.Spool, clock *telemetry.Clock, dir string, err error) {
+	if dir, err = stateDir(c.StateDir); err != nil {
+		return nil, nil, "", err
+	}
+	v, err = spool.View(dir, log)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil, "", &usageError{fmt.Errorf("no buffer in %s; name the daemon's directory with --state-dir (of the installed service: /var/lib/telemetryd)", dir)}
+	case errors.Is(err, fs.ErrPermission):
+		return nil, nil, "", &usageError{fmt.Errorf("no permission to read %s: try again with sudo", dir)}
+	case err != nil:
+		return nil, nil, "", err
+	}
+	state, err := telemetry.LoadClock(filepath.Join(dir, "clock"))
+	if err != nil {
+		log.Warn("guessed times stay as they were recorded", "error", err)
+	}
+	clock = telemetry.NewClock(telemetry.ClockConfig{State: state,
+		Uptime: func() time.Duration { return 0 }, System: func() telemetry.SystemTime { return telemetry.SystemTime{} }})
+	return v, clock, dir, nil
+}
+
+// each calls f for every record that waits, in order of position.
+func each(v *spool.Spool, f func(spool.Record) error) error {
+	var heads [2]*spool.Record // the next of each class
+	var after [2]uint64
+	for {
+		var first *spool.Record
+		for _, c := range []spool.Class{spool.Telemetry, spool.Event} {
+			if heads[c] == nil {
+				r, ok, err := v.Next(c, after[c])
+				if err != nil {
+					return err
+				}
+				if ok {
+					heads[c], after[c] = &r, r.LSN
+				}
+			}
+			if h := heads[c]; h != nil && (first == nil || h.LSN < first.LSN) {
+				first = h
+			}
+		}
+		if first == nil {
+			return nil
+		}
+		heads[first.Class] = nil
+		if err := f(*first); err != nil {
+			return err
+		}
+	}
+}
+
+// Run prints one message a line.
+func (c *bufferExport) Run(s streams) error {
+	log := slog.New(slog.NewTextHandler(s.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	v, clock, _, err := c.open(log)
+	if err != nil {
+		return err
+	}
+	defer v.Close()
+	out := bufio.NewWriter(s.out)
+	err = each(v, func(r spool.Record) error {
+		m, err := telemetry.ParseRecord(r.Payload)
+		if err != nil {
+			log.Warn("left out: the record cannot be read", "stream_id", r.StreamID, "seq", r.Seq, "error", err)
+			return nil
+		}
+		if zero, quality, ok := clock.ZeroOf(m.BootID); ok {
+			if m, err = m.Corrected(zero, quality); err != nil {
+				log.Warn("a record keeps its guessed time", "stream_id", r.StreamID, "seq", r.Seq, "error", err)
+			}
+		}
+		_, err = out.Write(append(m.Message(r.StreamID, r.Seq), '\n'))
+		return err
+	})
+	return errors.Join(err, out.Flush())
+}
+
+// bufferReport is what stat tells.
+type bufferReport struct {
+	StateDir  string      `json:"state_dir"`
+	Records   uint64      `json:"records"` // that wait
+	Telemetry uint64      `json:"telemetry"`
+	Events    uint64      `json:"events"`
+	DiskBytes int64       `json:"disk_bytes"`
+	Oldest    *waiting    `json:"oldest,omitempty"`
+	Gaps      []gapReport `json:"gaps"` // lost, and not yet told to the broker
+}
+
+type waiting struct {
+	StreamID string `json:"stream_id"`
+	Seq      uint64 `json:"seq"`
+	T        string `json:"t,omitempty"` // of its newest sample; absent while the time of its boot is not known
+}
+
+type gapReport struct {
+	StreamID string `json:"gap_stream_id"`
+	FirstSeq uint64 `json:"first_seq"`
+	LastSeq  uint64 `json:"last_seq"`
+	Reason   string `json:"reason"`
+}
+
+// Run prints figures of the buffer.
+func (c *bufferStat) Run(s streams) error {
+	v, clock, dir, err := c.open(slog.New(slog.NewTextHandler(s.err, &slog.HandlerOptions{Level: slog.LevelWarn})))
+	if err != nil {
+		return err
+	}
+	defer v.Close()
+	st := v.Stats()
+	report := bufferReport{StateDir: dir, Records: st.Records, Telemetry: st.UnackedTelemetry, Events: st.UnackedEvents, DiskBytes: st.Bytes, Gaps: []gapReport{}}
+	stop := errors.New("one is enough")
+	err = each(v, func(r spool.Record) error {
+		report.Oldest = &waiting{StreamID: r.StreamID, Seq: r.Seq}
+		if m, err := telemetry.ParseRecord(r.Payload); err == nil {
+			if zero, _, ok := clock.ZeroOf(m.BootID); ok {
+				report.Oldest.T = telemetry.FormatTime(zero.Add(m.Newest))
+			}
+		}
+		return stop
+	})
+	if err != nil && !errors.Is(err, stop) {
+		return err
+	}
+	for _, g := range v.Gaps() {
+		report.Gaps = append(report.Gaps, gapReport(g))
+	}
+	if c.JSON {
+		return json.NewEncoder(s.out).Encode(report)
+	}
+	_, err = fmt.Fprint(s.out, report.text())
+	return err
+}
+
+func (r bufferReport) text() string {
+	text := fmt.Sprintf("buffer   %s, %.1f MB on disk\nwaiting  %d batches, %d events\n", r.StateDir, float64(r.DiskBytes)/1e6, r.Telemetry, r.Events)
+	if o := r.Oldest; o != nil {
+		t := o.T
+		if t == "" {
+			t = "of a time not yet known"
+		}
+		text += fmt.Sprintf("oldest   %s, seq %d of stream %s\n", t, o.Seq, o.StreamID)
+	}
+	for _, g := range r.Gaps {
+		text += fmt.Sprintf("lost     seq %d to %d of stream %s: %s\n", g.FirstSeq, g.LastSeq, g.StreamID, g.Reason)
+	}
+	return text
+}
