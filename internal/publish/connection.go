@@ -19,11 +19,14 @@ const (
 	writeLimit = 5 * time.Second
 	keepAlive  = 10 * time.Second
 	pingLimit  = 5 * time.Second
+	// causeLimit is how much later than a message paho may tell of a loss.
+	causeLimit = time.Second
 
 	// window is how many messages may be without PUBACK; backlogWindow how many of
-	// them may be backlog.
+	// them may be backlog; windowBytes bounds them, too.
 	window        = 100
 	backlogWindow = 50
+	windowBytes   = 1 << 20
 	// Bytes of backlog under way adapt to the link, so that what is sent next never
 	// waits longer than about slowAck.
 	leastBacklog = 4 << 10
@@ -119,10 +122,13 @@ type sent struct {
 type sender struct {
 	*publisher
 	conn     *connection
-	underway []sent // in order of sending
-	backlog  int    // messages of backlog among them
-	bytes    int    // and their bytes
-	budget   int    // bytes of backlog that may be under way
+	underway []sent  // in order of sending
+	total    int     // their bytes
+	backlog  int     // messages of backlog among them
+	bytes    int     // and their bytes
+	budget   int     // bytes of backlog that may be under way
+	held     *parcel // a suspect that waits until it is alone
+	lone     uint64  // the suspect that is under way alone; 0 for none
 }
 
 // deliver sends until the connection is lost, or ctx has ended and what is live is
@@ -130,6 +136,11 @@ type sender struct {
 // must not wait for deliver.
 func (p *publisher) deliver(ctx context.Context, c *connection) error {
 	s := &sender{publisher: p, conn: c, budget: leastBacklog}
+	defer func() {
+		if c.isLost() && closedByBroker(c.cause) {
+			p.suspects.closed(s.underway)
+		}
+	}()
 	p.lanes.connected()
 	s.status(online)
 	s.announceGaps()
@@ -174,9 +185,8 @@ func (p *publisher) deliver(ctx context.Context, c *connection) error {
 
 // fill sends while the window has room.
 func (s *sender) fill(backlog bool) error {
-	for len(s.underway) < window {
-		room := backlog && s.backlog < backlogWindow && (s.bytes < s.budget || s.backlog == 0)
-		p, ok, err := s.lanes.next(room)
+	for len(s.underway) < window && s.total < windowBytes && s.lone == 0 {
+		p, ok, err := s.next(backlog)
 		if err != nil {
 			s.Health.Set("buffer_read", unreadable(err))
 			return nil // asked again at the next change or tick
@@ -185,15 +195,20 @@ func (s *sender) fill(backlog bool) error {
 		if !ok {
 			return nil
 		}
-		if p.invalid != nil {
-			s.refuse(p)
-			continue
-		}
 		message, err := s.message(p)
 		if err != nil {
-			p.invalid = err
-			s.refuse(p)
+			s.refuse(p, err)
 			continue
+		}
+		switch {
+		case s.suspects.refused(p.lsn):
+			s.refuse(p, fmt.Errorf("the broker closed the connection %d times on this message of %d bytes alone", refusals, len(message)))
+			continue
+		case s.suspects.alone(p.lsn) && len(s.underway) > 0:
+			s.held = &p
+			return nil
+		case s.suspects.alone(p.lsn):
+			s.lone = p.lsn
 		}
 		if err := s.send(p, s.topic(p.message.VehicleID, p.lane), false, message); err != nil {
 			return err
@@ -202,8 +217,21 @@ func (s *sender) fill(backlog bool) error {
 	return nil
 }
 
+// next returns what to send next: what was held, else what the lanes give.
+func (s *sender) next(backlog bool) (parcel, bool, error) {
+	if s.held != nil {
+		p := *s.held
+		s.held = nil
+		return p, true, nil
+	}
+	return s.lanes.next(backlog && s.backlog < backlogWindow && (s.bytes < s.budget || s.backlog == 0))
+}
+
 // message is a parcel as it leaves.
 func (s *sender) message(p parcel) ([]byte, error) {
+	if p.invalid != nil {
+		return nil, p.invalid
+	}
 	r := s.corrected(p)
 	if p.lane == event {
 		return r.Message(p.record.StreamID, p.record.Seq), nil
@@ -236,6 +264,7 @@ func (s *sender) send(p parcel, topic string, retained bool, message []byte) err
 		return s.conn.cause
 	}
 	s.underway = append(s.underway, sent{p, token, time.Now(), len(message)})
+	s.total += len(message)
 	if p.lane == backfill {
 		s.backlog++
 		s.bytes += len(message)
@@ -248,14 +277,23 @@ func (s *sender) send(p parcel, topic string, retained bool, message []byte) err
 func (s *sender) settle() error {
 	m := s.underway[0]
 	if err := m.token.Error(); err != nil {
-		s.conn.lose(fmt.Errorf("publish: %w", err))
+		select { // the cause of the loss tells more
+		case <-s.conn.lost:
+		case <-time.After(causeLimit):
+			s.conn.lose(fmt.Errorf("publish: %w", err))
+		}
 		return s.conn.cause
 	}
 	s.underway[0] = sent{}
 	s.underway = s.underway[1:]
+	s.total -= m.bytes
 	if m.lsn != 0 {
 		s.lanes.acknowledged(m.lsn)
 		s.published(m.lane)
+		s.suspects.clear(m.lsn)
+		if s.lone == m.lsn {
+			s.lone = 0
+		}
 	}
 	if m.lane == backfill {
 		s.backlog--

@@ -4,7 +4,10 @@
 // It promises that a record leaves the buffer only after its own PUBACK came on
 // the connection it was sent on; that live batches go before events, and events
 // before the backlog, which is paced so that a live batch does not wait behind it;
-// and that it connects again for ever. The buffer is the only store: each
+// that a message which makes the broker close the connection is given up, and named,
+// before it blocks the others; and that it connects again for ever.
+//
+// The buffer is the only store: each
 // connection gets a new client with an empty memory, and what was not acknowledged
 // is sent again from the buffer. A consumer may therefore see a message twice, never
 // not at all.

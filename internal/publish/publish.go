@@ -64,6 +64,7 @@ type publisher struct {
 	Config
 	lanes    *lanes
 	former   *former
+	suspects suspects
 	sessions tls.ClientSessionCache
 }
 
@@ -239,13 +240,14 @@ func (p *publisher) appendGap(g telemetry.DataGap) error {
 	return err
 }
 
-// refuse names a record that cannot become a message as a gap, so that it does not
-// block the rest.
-func (p *publisher) refuse(bad parcel) {
-	p.Log.Error("a record of the buffer cannot be read", "stream_id", bad.record.StreamID, "seq", bad.record.Seq, "error", bad.invalid)
+// refuse names a record that no broker will get as a gap, so that it does not block the
+// rest.
+func (p *publisher) refuse(bad parcel, why error) {
+	p.Log.Error("a record is given up, and named in a data_gap", "stream_id", bad.record.StreamID, "seq", bad.record.Seq, "error", why)
 	err := p.appendGap(telemetry.DataGap{StreamID: bad.record.StreamID, FirstSeq: bad.record.Seq, LastSeq: bad.record.Seq, Reason: "refused"})
 	if err == nil {
 		p.lanes.acknowledged(bad.lsn)
+		p.suspects.clear(bad.lsn)
 	}
 }
 
