@@ -14,7 +14,7 @@ import (
 var arrows = map[string][]string{
 	"telemetryd/cmd/telemetryd": {
 		"telemetryd/internal/gps", "telemetryd/internal/obd", "telemetryd/internal/port", "telemetryd/internal/publish",
-		"telemetryd/internal/record", "telemetryd/internal/recorder", "telemetryd/internal/spool", "telemetryd/internal/status", "telemetryd/internal/telemetry", "telemetryd/sim",
+		"telemetryd/internal/record", "telemetryd/internal/recorder", "telemetryd/internal/spool", "telemetryd/internal/status", "telemetryd/internal/telemetry", "telemetryd/ledger", "telemetryd/sim",
 	},
 	"telemetryd/internal/obd":       {"telemetryd/internal/port", "telemetryd/internal/telemetry"},
 	"telemetryd/internal/gps":       {"telemetryd/internal/port", "telemetryd/internal/telemetry"},
@@ -25,6 +25,7 @@ var arrows = map[string][]string{
 	"telemetryd/internal/port":      {},
 	"telemetryd/internal/spool":     {},
 	"telemetryd/internal/telemetry": {},
+	"telemetryd/ledger":             {},
 	"telemetryd/sim":                {},
 }
 

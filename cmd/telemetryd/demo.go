@@ -13,7 +13,6 @@ import (
 	"sync"
 	"time"
 
-	mqtt "github.com/eclipse/paho.mqtt.golang"
 	broker "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/listeners"
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -110,31 +109,26 @@ func demoOptions(c *demoCommand, v *sim.Vehicle, target publish.Broker, state st
 
 // watch shows what arrives from the broker until ctx or the product ends.
 func (c *demoCommand) watch(ctx context.Context, target publish.Broker, v *view, served <-chan error) error {
-	arrived := make(chan mqtt.Message, 64)
-	o := mqtt.NewClientOptions().AddBroker(target.String()).SetClientID("telemetryd-demo-view").SetConnectRetry(true).SetConnectRetryInterval(time.Second)
-	o.SetOnConnectHandler(func(client mqtt.Client) {
-		client.Subscribe("vehicles/"+c.VehicleID+"/#", 1, func(_ mqtt.Client, m mqtt.Message) {
-			select {
-			case arrived <- m:
-			case <-ctx.Done():
-			}
+	watching, stop := context.WithCancel(ctx)
+	var following sync.WaitGroup
+	followed := make(chan error, 1)
+	following.Go(func() {
+		followed <- publish.Follow(watching, publish.Follower{
+			Broker: target, ClientID: "telemetryd-demo-view", Topic: "vehicles/" + c.VehicleID + "/#", Message: v.message, Said: func(error) {},
 		})
 	})
-	client := mqtt.NewClient(o)
-	client.Connect()
-	defer client.Disconnect(100)
-	for {
-		select {
-		case m := <-arrived:
-			v.message(m.Topic(), m.Payload())
-		case err := <-served:
-			if err == nil && ctx.Err() == nil {
-				err = errors.New("the daemon ended")
-			}
-			return err
-		case <-ctx.Done():
-			return nil
+	defer following.Wait()
+	defer stop()
+	select {
+	case err := <-followed:
+		return err
+	case err := <-served:
+		if err == nil && ctx.Err() == nil {
+			err = errors.New("the daemon ended")
 		}
+		return err
+	case <-ctx.Done():
+		return nil
 	}
 }
 

@@ -38,6 +38,7 @@ type commandLine struct {
 	Sim     simCommand     `cmd:"" help:"Only the virtual vehicle, an ELM327 adapter and a GPS receiver, for this or any other program."`
 	Decode  decodeCommand  `cmd:"" help:"Recorded raw bytes in, one JSON object per reading or fix out."`
 	Ports   portsCommand   `cmd:"" help:"Serial ports, what is heard there (nothing is written), and the --obd or --gps value to use."`
+	Tail    tailCommand    `cmd:"" help:"Follow a vehicle from any machine: a live table in a terminal, JSON lines in a pipe."`
 	Buffer  bufferCommand  `cmd:"" help:"Look into the buffer, or export it; also while the daemon runs."`
 	Version versionCommand `cmd:"" help:"Print version, commit, Go version and target."`
 }

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/term"
 
 	"telemetryd/internal/telemetry"
+	"telemetryd/ledger"
 )
 
 // view shows messages from the broker: a live table in a terminal, one line a sample
@@ -26,6 +27,7 @@ type view struct {
 	batches  int
 	samples  int
 	messages []string // the last lines that are no samples
+	first    string   // a line above the table; empty for none
 	drawn    int      // lines of the table on the screen
 }
 
@@ -46,27 +48,30 @@ func (v *view) Write(line []byte) (int, error) {
 func (v *view) message(topic string, payload []byte) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	kind := topic[strings.LastIndexByte(topic, '/')+1:]
-	if kind != "telemetry" && kind != "backfill" {
-		var m struct{ Type, State string }
-		if err := json.Unmarshal(payload, &m); err == nil {
-			v.note(kind + " " + m.Type + m.State)
-		}
-		return
-	}
-	var batch struct{ Samples []json.RawMessage }
-	if err := json.Unmarshal(payload, &batch); err != nil {
+	m, err := ledger.Parse(payload)
+	switch {
+	case err != nil:
 		v.note(fmt.Sprintf("%s: %v", topic, err))
+		return
+	case m.Samples == nil:
+		v.note(topic[strings.LastIndexByte(topic, '/')+1:] + " " + m.Type + m.State)
 		return
 	}
 	v.batches++
-	for _, sample := range batch.Samples {
+	for _, sample := range m.Samples {
 		v.samples++
 		v.sample(sample)
 	}
 	if v.tty {
 		v.draw()
 	}
+}
+
+// head puts a line above the table.
+func (v *view) head(line string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.first = line
 }
 
 // sample notes the fields of a sample, or prints them in their order.
@@ -122,7 +127,10 @@ func (v *view) draw() {
 		}
 	}
 	lines := []string{fmt.Sprintf("%d samples in %d batches from the broker, newest %s   (Ctrl-C ends)", v.samples, v.batches, v.t)}
-	lines = append(lines, v.table(width, height-len(v.messages)-4)...)
+	if v.first != "" {
+		lines = append(lines, v.first)
+	}
+	lines = append(lines, v.table(width, height-len(v.messages)-len(lines)-3)...)
 	lines = append(lines, v.messages...)
 
 	var b strings.Builder

@@ -1,0 +1,166 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/term"
+
+	"telemetryd/internal/publish"
+	"telemetryd/ledger"
+)
+
+type tailCommand struct {
+	VehicleID    string        `required:"" placeholder:"ID" help:"The vehicle to follow."`
+	Broker       string        `default:"mqtt://127.0.0.1:1883" placeholder:"URL" help:"mqtt://, mqtts://, ws:// or wss://."`
+	TopicPrefix  string        `default:"vehicles" placeholder:"PREFIX" help:"First segment of the topics."`
+	Username     string        `placeholder:"NAME" help:"User at the broker."`
+	PasswordFile string        `placeholder:"FILE" help:"File that holds the password at the broker."`
+	CAFile       string        `name:"ca-file" placeholder:"FILE" help:"CA certificates that sign the broker's, PEM. Default: the system's."`
+	CertFile     string        `placeholder:"FILE" help:"Our certificate for the broker, PEM."`
+	KeyFile      string        `placeholder:"FILE" help:"Its key, PEM."`
+	Verify       bool          `help:"Check that nothing is missing; what is found is told at the end, with exit status 1 if something is."`
+	For          time.Duration `placeholder:"DURATION" help:"End by itself after this long."`
+}
+
+// tail shows messages: a live table in a terminal, else JSON, a sample, event or status a
+// line.
+type tail struct {
+	view *view // in a terminal
+	out  io.Writer
+
+	mu     sync.Mutex
+	ledger *ledger.Ledger // or nil
+	broken int            // payloads that are no messages
+}
+
+// Run follows a vehicle from any machine.
+func (c *tailCommand) Run(ctx context.Context, s streams) error {
+	broker, err := publish.ParseBroker(c.Broker)
+	credentials := publish.Credentials{Username: c.Username, PasswordFile: c.PasswordFile, CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile}
+	switch {
+	case err != nil:
+		return &usageError{fmt.Errorf("--broker: %w", err)}
+	case !idPattern.MatchString(c.VehicleID):
+		return &usageError{fmt.Errorf("--vehicle-id: %q is not allowed; allowed: 1 to 64 of A-Z a-z 0-9 . _ -", c.VehicleID)}
+	case !prefixPattern.MatchString(c.TopicPrefix):
+		return &usageError{fmt.Errorf("--topic-prefix: %q is not allowed; allowed: 1 to 128 characters without # and +", c.TopicPrefix)}
+	}
+	if err := credentials.Check(); err != nil {
+		return &usageError{err}
+	}
+	if c.For > 0 {
+		var stop context.CancelFunc
+		ctx, stop = context.WithTimeout(ctx, c.For)
+		defer stop()
+	}
+	t := &tail{out: s.out}
+	if f, ok := s.out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		t.view = newView(s.out)
+	}
+	if c.Verify {
+		t.ledger = &ledger.Ledger{}
+	}
+	err = publish.Follow(ctx, publish.Follower{
+		Broker: broker, ClientID: "telemetryd-tail-" + strings.ToLower(rand.Text()[:8]), Credentials: credentials,
+		Topic: c.TopicPrefix + "/" + c.VehicleID + "/#", Keep: c.Verify, Message: t.message,
+		Said: func(err error) { t.said(s.err, broker, err) },
+	})
+	if err != nil || !c.Verify {
+		return err
+	}
+	return t.verdict(s.err)
+}
+
+// said tells of the connection.
+func (t *tail) said(w io.Writer, b publish.Broker, err error) {
+	line := fmt.Sprintf("telemetryd: connected to %s", b)
+	if err != nil {
+		line = fmt.Sprintf("telemetryd: %v; trying again", err)
+	}
+	if t.view != nil {
+		w = t.view
+	}
+	fmt.Fprintln(w, line)
+}
+
+func (t *tail) message(topic string, payload []byte) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	kind := topic[strings.LastIndexByte(topic, '/')+1:]
+	switch kind {
+	case "telemetry", "backfill", "events", "status":
+	default: // of others: as it is
+		t.line(payload)
+		return
+	}
+	m, err := ledger.Parse(payload)
+	if err == nil && t.ledger != nil {
+		err = t.ledger.Add(m)
+	}
+	if err != nil {
+		t.broken++
+	}
+	switch {
+	case t.view != nil:
+		if t.ledger != nil {
+			t.view.head(summary(t.ledger.Report()))
+		}
+		t.view.message(topic, payload)
+	case m.Samples != nil:
+		for _, sample := range m.Samples {
+			t.line(sample)
+		}
+	default:
+		t.line(payload)
+	}
+}
+
+// line prints JSON as one line; anything else is quoted, so that the output stays JSON.
+func (t *tail) line(payload []byte) {
+	var b bytes.Buffer
+	if err := json.Compact(&b, payload); err != nil {
+		quoted, _ := json.Marshal(string(payload)) // a string always marshals
+		b.Reset()
+		b.Write(quoted)
+	}
+	b.WriteByte('\n')
+	_, _ = t.out.Write(b.Bytes())
+}
+
+// summary is a report in one line.
+func summary(r ledger.Report) string {
+	return fmt.Sprintf("%.2f %% complete: %d received, %d missing, %d named as lost, %d on the way, %d twice",
+		r.Complete, r.Received, r.Missing, r.Named, r.OnItsWay, r.Duplicates)
+}
+
+// verdict tells what the ledger found; an error if something is missing.
+func (t *tail) verdict(w io.Writer) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r := t.ledger.Report()
+	fmt.Fprintf(w, "%s; %d clock corrections\n", summary(r), r.Corrections)
+	for _, s := range r.Streams {
+		for _, m := range s.Missing {
+			fmt.Fprintf(w, "missing: seq %d to %d of stream %s\n", m.First, m.Last, s.StreamID)
+		}
+	}
+	switch {
+	case t.broken > 0:
+		return fmt.Errorf("%d payloads are no messages of a vehicle", t.broken)
+	case r.Received == 0:
+		return errors.New("nothing arrived: is the vehicle connected, its id right, and may this user read its topics?")
+	case r.Missing > 0:
+		return fmt.Errorf("%d messages are missing", r.Missing)
+	}
+	return nil
+}

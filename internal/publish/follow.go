@@ -1,0 +1,108 @@
+package publish
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+)
+
+// Follower says what to follow from any machine.
+type Follower struct {
+	Broker      Broker
+	ClientID    string
+	Credentials Credentials
+	Topic       string // a filter
+	// Keep makes the broker keep what comes while the connection is lost, until Follow
+	// returns.
+	Keep bool
+	// Message takes what arrives, one after the other.
+	Message func(topic string, payload []byte)
+	// Said is told when the connection is there, and why it is not: nil, or the cause.
+	Said func(error)
+}
+
+// Follow hands over what arrives until ctx ends. It connects for ever.
+func Follow(ctx context.Context, f Follower) error {
+	o, err := f.options()
+	if err != nil {
+		return err
+	}
+	o.SetCleanSession(!f.Keep).SetAutoReconnect(true).SetMaxReconnectInterval(lastRetry).SetOrderMatters(true)
+	o.SetConnectionLostHandler(func(_ mqtt.Client, err error) { f.Said(err) })
+	o.SetOnConnectHandler(func(client mqtt.Client) {
+		token := client.Subscribe(f.Topic, 1, func(_ mqtt.Client, m mqtt.Message) { f.Message(m.Topic(), m.Payload()) })
+		go func() { // a handler must not wait
+			select {
+			case <-token.Done():
+			case <-ctx.Done():
+				return
+			}
+			err := token.Error()
+			if s, ok := token.(*mqtt.SubscribeToken); ok && err == nil && s.Result()[f.Topic] == refusedSubscription {
+				err = fmt.Errorf("the broker does not allow %s to read %s", f.ClientID, f.Topic)
+			}
+			f.Said(err)
+		}()
+	})
+	client := mqtt.NewClient(o)
+	for wait := firstRetry; ctx.Err() == nil; wait = min(2*wait, lastRetry) {
+		token := client.Connect()
+		select {
+		case <-token.Done():
+		case <-ctx.Done():
+		}
+		if ctx.Err() == nil && token.Error() == nil {
+			<-ctx.Done()
+			break
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		f.Said(fmt.Errorf("connect to %s: %w", f.Broker, token.Error()))
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+		}
+	}
+	client.Disconnect(farewellMS)
+	if f.Keep {
+		f.forget()
+	}
+	return nil
+}
+
+// refusedSubscription is the return code of a SUBACK (MQTT 3.1.1, 3.9.3).
+const refusedSubscription = 0x80
+
+func (f Follower) options() (*mqtt.ClientOptions, error) {
+	o := mqtt.NewClientOptions().AddBroker(f.Broker.String()).SetClientID(f.ClientID).SetUsername(f.Credentials.Username).
+		SetProtocolVersion(4).SetConnectTimeout(connectLimit).SetKeepAlive(keepAlive).SetPingTimeout(pingLimit)
+	password, err := f.Credentials.password()
+	if err != nil {
+		return nil, err
+	}
+	o.SetPassword(password)
+	if f.Broker.secure() {
+		t, err := f.Credentials.tlsConfig(nil)
+		if err != nil {
+			return nil, err
+		}
+		t.ServerName = f.Broker.url.Hostname()
+		o.SetTLSConfig(t)
+	}
+	return o, nil
+}
+
+// forget makes the broker drop what it kept: a clean session under the same name.
+func (f Follower) forget() {
+	o, err := f.options()
+	if err != nil {
+		return
+	}
+	client := mqtt.NewClient(o.SetCleanSession(true).SetAutoReconnect(false))
+	if client.Connect().WaitTimeout(time.Second) {
+		client.Disconnect(0)
+	}
+}
