@@ -9,7 +9,7 @@ FUZZTIME ?= 5s
 # Debian packages that the tests need, each with a file by which it is known.
 PACKAGES := mosquitto mosquitto-clients dbus-daemon gpsd
 
-.PHONY: help run test deps build docs lint fuzz conformance torture bench-obd bench-gps clean
+.PHONY: help run test deps build docs lint fuzz conformance torture bench-obd bench-gps bench-publish clean
 
 help: ## Tell what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ bench-obd: ## Measure the OBD reader beside an ideal loop and elmobd's own clien
 
 bench-gps: deps ## Measure the CPU that a GPS receiver of 10 Hz costs, beside gpsd
 	go test -run '^$$' -bench Receiver -benchtime 40x -timeout 5m ./cmd/telemetryd
+
+bench-publish: deps ## Measure how fast a backlog leaves, beside a bare paho sender, at 0, 50 and 100 ms round trip
+	go test -run '^$$' -bench Drain -benchtime 3x -timeout 15m ./internal/publish
 
 clean: ## Remove what was built
 	rm -rf bin

@@ -22,13 +22,13 @@ const (
 	// causeLimit is how much later than a message paho may tell of a loss.
 	causeLimit = time.Second
 
-	// window is how many messages may be without PUBACK; backlogWindow how many of
-	// them may be backlog; windowBytes bounds them, too.
-	window        = 100
-	backlogWindow = 50
-	windowBytes   = 1 << 20
+	// window is how many messages may be without PUBACK; reserve how many more, that are
+	// not backlog; windowBytes bounds them, too.
+	window      = 100
+	reserve     = 20
+	windowBytes = 1 << 20
 	// Bytes of backlog under way adapt to the link, so that what is sent next never
-	// waits longer than about slowAck.
+	// waits longer than about slowAck more than without.
 	leastBacklog = 4 << 10
 	mostBacklog  = 512 << 10
 	slowAck      = 500 * time.Millisecond
@@ -122,13 +122,14 @@ type sent struct {
 type sender struct {
 	*publisher
 	conn     *connection
-	underway []sent  // in order of sending
-	total    int     // their bytes
-	backlog  int     // messages of backlog among them
-	bytes    int     // and their bytes
-	budget   int     // bytes of backlog that may be under way
-	held     *parcel // a suspect that waits until it is alone
-	lone     uint64  // the suspect that is under way alone; 0 for none
+	underway []sent        // in order of sending
+	total    int           // their bytes
+	backlog  int           // messages of backlog among them
+	bytes    int           // and their bytes
+	budget   int           // bytes of backlog that may be under way
+	quickest time.Duration // that a PUBACK came; 0 before the first
+	held     *parcel       // a suspect that waits until it is alone
+	lone     uint64        // the suspect that is under way alone; 0 for none
 }
 
 // deliver sends until the connection is lost, or ctx has ended and what is live is
@@ -185,7 +186,7 @@ func (p *publisher) deliver(ctx context.Context, c *connection) error {
 
 // fill sends while the window has room.
 func (s *sender) fill(backlog bool) error {
-	for len(s.underway) < window && s.total < windowBytes && s.lone == 0 {
+	for len(s.underway) < window+reserve && s.total < windowBytes && s.lone == 0 {
 		p, ok, err := s.next(backlog)
 		if err != nil {
 			s.Health.Set("buffer_read", unreadable(err))
@@ -224,7 +225,7 @@ func (s *sender) next(backlog bool) (parcel, bool, error) {
 		s.held = nil
 		return p, true, nil
 	}
-	return s.lanes.next(backlog && s.backlog < backlogWindow && (s.bytes < s.budget || s.backlog == 0))
+	return s.lanes.next(backlog && len(s.underway) < window && (s.bytes < s.budget || s.backlog == 0))
 }
 
 // message is a parcel as it leaves.
@@ -295,10 +296,14 @@ func (s *sender) settle() error {
 			s.lone = 0
 		}
 	}
+	took := max(time.Since(m.at), time.Microsecond)
+	if s.quickest == 0 || took < s.quickest {
+		s.quickest = took
+	}
 	if m.lane == backfill {
 		s.backlog--
 		s.bytes -= m.bytes
-		if time.Since(m.at) > slowAck {
+		if took > s.quickest+slowAck {
 			s.budget = max(s.budget/2, leastBacklog)
 		} else {
 			s.budget = min(s.budget+m.bytes, mostBacklog)

@@ -76,7 +76,7 @@ func certificates(t *testing.T, dir string) (ca, cert, key string) {
 	return ca, cert, key
 }
 
-func freePort(t *testing.T) int {
+func freePort(t testing.TB) int {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -88,7 +88,7 @@ func freePort(t *testing.T) int {
 
 // startMosquitto runs the distribution's broker with the listeners of config, %[1]d
 // and on being free ports, and waits for the first.
-func startMosquitto(t *testing.T, dir, config string, ports []int) {
+func startMosquitto(t testing.TB, dir, config string, ports []int) {
 	t.Helper()
 	args := make([]any, len(ports))
 	for i, p := range ports {

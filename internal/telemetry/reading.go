@@ -83,11 +83,24 @@ func (v Value) appendJSON(b []byte) []byte {
 func (v Value) MarshalJSON() ([]byte, error) { return v.appendJSON(nil), nil }
 
 func appendString(b []byte, s string) []byte {
+	if isPlain(s) {
+		return append(append(append(b, '"'), s...), '"')
+	}
 	q, err := json.Marshal(s) // a string always marshals; bad UTF-8 becomes U+FFFD
 	if err != nil {
 		return append(b, `""`...)
 	}
 	return append(b, q...)
+}
+
+// isPlain tells a text that JSON takes as it is, as names and ids are.
+func isPlain(s string) bool {
+	for _, c := range []byte(s) {
+		if c < 0x20 || c > 0x7e || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
+			return false
+		}
+	}
+	return true
 }
 
 // Field is a named value. Name is a name of the signal table.

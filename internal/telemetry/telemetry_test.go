@@ -176,3 +176,14 @@ func TestSignalTable(t *testing.T) {
 		}
 	}
 }
+
+// A text is written as encoding/json does, whatever is in it.
+func TestAppendString(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := rapid.OneOf(rapid.String(), rapid.StringMatching(`[ -~]*`)).Draw(t, "s")
+		want, err := json.Marshal(s)
+		if got := appendString(nil, s); err != nil || string(got) != string(want) {
+			t.Fatalf("%s, want %s", got, want)
+		}
+	})
+}
