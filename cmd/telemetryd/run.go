@@ -99,7 +99,7 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 	sending.Go(func() {
 		publish.Run(publishing, publish.Config{
 			Brokers: o.brokers, ClientID: o.clientID, Credentials: o.credentials, TopicPrefix: o.topicPrefix,
-			VehicleID: o.vehicleID, StreamID: streamID, Form: o.form, Version: version,
+			VehicleID: o.vehicleID, StreamID: streamID, Form: o.form, WriteOnly: o.writeOnly, Version: version,
 			Store: buffer, Clock: clock, Health: health, HealthChanged: health.Changed(), Rates: rates.Read, Log: log,
 		})
 	})

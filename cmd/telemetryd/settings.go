@@ -43,6 +43,7 @@ type settings struct {
 	BatchInterval string            `placeholder:"DURATION" help:"A batch is closed after this long, or at 64 KiB. Default 5s."`
 	BatchForm     string            `placeholder:"FORM" help:"rows, or columns: one array for each signal, smaller. Default rows."`
 	Compress      string            `placeholder:"HOW" help:"none, gzip or zstd, for batches. Default none."`
+	DeliveryCheck string            `placeholder:"YES" help:"no: do not read our own status back from the broker, for an account that may only write. Default yes."`
 	TopicPrefix   string            `placeholder:"PREFIX" help:"First segment of the topics. Default vehicles."`
 	StateDir      string            `placeholder:"DIR" help:"Buffer and identity. Default $$STATE_DIRECTORY, else ~/.local/state/telemetryd."`
 	BufferSize    string            `placeholder:"SIZE" help:"Bound of the buffer, as 256MB or 1GiB. Default 256MB."`
@@ -73,6 +74,7 @@ type options struct {
 	http          string // address; empty for off
 	batchInterval time.Duration
 	form          publish.Form
+	writeOnly     bool
 	topicPrefix   string
 	stateDir      string
 	bufferSize    int64
@@ -134,7 +136,7 @@ func (s *settings) targets() map[string]any {
 		"vehicle-id": &s.VehicleID, "broker": &s.Broker, "client-id": &s.ClientID, "obd": &s.OBD, "gps": &s.GPS,
 		"own-signals": &s.own, "obd-probe": &s.OBDProbe, "record": &s.Record, "record-size": &s.RecordSize, "http": &s.HTTP,
 		"signals": &s.Signals, "obd-max-requests": &s.MaxRequests, "batch-interval": &s.BatchInterval,
-		"batch-form": &s.BatchForm, "compress": &s.Compress,
+		"batch-form": &s.BatchForm, "compress": &s.Compress, "delivery-check": &s.DeliveryCheck,
 		"topic-prefix": &s.TopicPrefix, "state-dir": &s.StateDir, "buffer-size": &s.BufferSize,
 		"username": &s.Username, "password-file": &s.PasswordFile, "ca-file": &s.CAFile, "cert-file": &s.CertFile,
 		"key-file": &s.KeyFile, "log-level": &s.LogLevel, "log-format": &s.LogFormat,
@@ -202,13 +204,18 @@ func (s *settings) judge() (options, error) {
 	if o.rates, err = parseRates(s.Signals, o.own); err != nil {
 		failed("signals", err)
 	}
-	switch cmp.Or(s.OBDProbe, "no") {
-	case "no", "false":
-	case "yes", "true":
-		o.obdProbe = true
-	default:
-		wrong("obd-probe", s.OBDProbe, "yes, no")
+	yes := func(name, value string) bool {
+		switch value {
+		case "yes", "true":
+			return true
+		case "no", "false":
+		default:
+			wrong(name, value, "yes, no")
+		}
+		return false
 	}
+	o.obdProbe = yes("obd-probe", cmp.Or(s.OBDProbe, "no"))
+	o.writeOnly = !yes("delivery-check", cmp.Or(s.DeliveryCheck, "yes"))
 	o.record = s.Record
 	if o.recordSize, err = parseSize(cmp.Or(s.RecordSize, "64MB")); err != nil || o.recordSize < 1<<20 {
 		wrong("record-size", s.RecordSize, "a size from 1MiB on, as 64MB")

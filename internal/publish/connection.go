@@ -129,7 +129,8 @@ type sender struct {
 	budget   int           // bytes of backlog that may be under way
 	quickest time.Duration // that a PUBACK came; 0 before the first
 	held     *parcel       // a suspect that waits until it is alone
-	lone     uint64        // the suspect that is under way alone; 0 for none
+	echo     echo
+	lone     uint64 // the suspect that is under way alone; 0 for none
 }
 
 // deliver sends until the connection is lost, or ctx has ended and what is live is
@@ -140,10 +141,12 @@ func (p *publisher) deliver(ctx context.Context, c *connection) error {
 	defer func() {
 		if c.isLost() && closedByBroker(c.cause) {
 			p.suspects.closed(s.underway)
+			s.closed()
 		}
 	}()
 	p.lanes.connected()
 	s.status(online)
+	s.listen()
 	s.announceGaps()
 	upkeep := time.NewTicker(statusEvery)
 	defer upkeep.Stop()
@@ -171,8 +174,13 @@ func (p *publisher) deliver(ctx context.Context, c *connection) error {
 		case <-p.Store.Changed():
 		case <-health:
 			s.status(online)
+		case <-s.echo.came:
+			s.heard(true)
+		case <-s.echo.late:
+			s.heard(false)
 		case <-upkeep.C:
 			s.status(online)
+			s.listen()
 			s.announceGaps()
 			if p.Store.Stats().Records == 0 {
 				p.Clock.Forget()

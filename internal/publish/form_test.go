@@ -159,7 +159,7 @@ func TestWire(t *testing.T) {
 	perSecond := func(t *testing.T, f Form, batches []telemetry.Batch) float64 {
 		t.Helper()
 		m := newMeter(t, fmt.Sprintf("127.0.0.1:%d", ports[0]))
-		r := startPublisherWith(t, fmt.Sprintf("mqtts://127.0.0.1:%d", m.Addr().(*net.TCPAddr).Port), Credentials{CAFile: ca}, nil, f)
+		r := startPublisherWith(t, fmt.Sprintf("mqtts://127.0.0.1:%d", m.Addr().(*net.TCPAddr).Port), Credentials{CAFile: ca}, func(c *Config) { c.Form, c.WriteOnly = f, true })
 		r.record(t, 50) // connected, and the status is out
 		await(t, "the PUBACK of a batch", func() bool { return r.spool.Stats().Records == 0 })
 		before := m.up.Load() + m.down.Load()

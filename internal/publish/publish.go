@@ -33,6 +33,7 @@ type Config struct {
 	VehicleID     string
 	StreamID      string
 	Form          Form
+	WriteOnly     bool // the account may read nothing, so that arrival cannot be checked
 	Version       string
 	Store         Store
 	Clock         *telemetry.Clock
@@ -65,6 +66,7 @@ type publisher struct {
 	lanes    *lanes
 	former   *former
 	suspects suspects
+	checkAt  time.Time // when arrival is checked next
 	sessions tls.ClientSessionCache
 }
 

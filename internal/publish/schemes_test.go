@@ -151,15 +151,12 @@ func (l *lockedBuffer) String() string {
 
 func startPublisher(t *testing.T, broker string, credentials Credentials) *rig {
 	t.Helper()
-	return startPublisherWith(t, broker, credentials, nil, Form{})
+	return startPublisherWith(t, broker, credentials, func(*Config) {})
 }
 
-// startPublisherWith is startPublisher with another system clock, if not nil, and form.
-func startPublisherWith(t *testing.T, broker string, credentials Credentials, system func() telemetry.SystemTime, form Form) *rig {
+// startPublisherWith is startPublisher with other settings.
+func startPublisherWith(t *testing.T, broker string, credentials Credentials, change func(*Config)) *rig {
 	t.Helper()
-	if system == nil {
-		system = func() telemetry.SystemTime { return telemetry.SystemTime{Now: time.Now(), Synced: true} }
-	}
 	b, err := ParseBroker(broker)
 	if err != nil {
 		t.Fatal(err)
@@ -168,16 +165,16 @@ func startPublisherWith(t *testing.T, broker string, credentials Credentials, sy
 	if err != nil {
 		t.Fatal(err)
 	}
-	began := time.Now()
 	r := &rig{spool: s, log: &lockedBuffer{}}
-	r.clock = telemetry.NewClock(telemetry.ClockConfig{BootID: "boot", Uptime: func() time.Duration { return time.Since(began) }, System: system})
 	log := slog.New(slog.NewTextHandler(r.log, nil))
+	c := Config{Brokers: []Broker{b}, ClientID: "test", Credentials: credentials, TopicPrefix: "vehicles", VehicleID: "van-1",
+		StreamID: "01M89AACX0G14WRHGQB2KDRDN2", Version: "test", Store: s, Health: status.NewHealth(log), Log: log,
+		Clock: clockOn(func() telemetry.SystemTime { return telemetry.SystemTime{Now: time.Now(), Synced: true} })}
+	change(&c)
+	r.clock = c.Clock
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
-	running.Go(func() {
-		Run(ctx, Config{Brokers: []Broker{b}, ClientID: "test", Credentials: credentials, TopicPrefix: "vehicles", VehicleID: "van-1",
-			StreamID: "01M89AACX0G14WRHGQB2KDRDN2", Form: form, Version: "test", Store: s, Clock: r.clock, Health: status.NewHealth(log), Log: log})
-	})
+	running.Go(func() { Run(ctx, c) })
 	var once sync.Once
 	r.stop = func() {
 		once.Do(func() {
@@ -190,6 +187,12 @@ func startPublisherWith(t *testing.T, broker string, credentials Credentials, sy
 	}
 	t.Cleanup(r.stop)
 	return r
+}
+
+// clockOn is a clock of a boot that begins now, on a system clock.
+func clockOn(system func() telemetry.SystemTime) *telemetry.Clock {
+	began := time.Now()
+	return telemetry.NewClock(telemetry.ClockConfig{BootID: "boot", Uptime: func() time.Duration { return time.Since(began) }, System: system})
 }
 
 // record appends one batch.
@@ -256,8 +259,9 @@ func TestSchemes(t *testing.T) {
 		}
 	})
 	t.Run("system clock of another year", func(t *testing.T) {
-		r := startPublisherWith(t, fmt.Sprintf("mqtts://127.0.0.1:%d", ports[1]), Credentials{Username: "van-1", PasswordFile: good, CAFile: ca},
-			func() telemetry.SystemTime { return telemetry.SystemTime{Now: time.Now().AddDate(20, 0, 0)} }, Form{})
+		r := startPublisherWith(t, fmt.Sprintf("mqtts://127.0.0.1:%d", ports[1]), Credentials{Username: "van-1", PasswordFile: good, CAFile: ca}, func(c *Config) {
+			c.Clock = clockOn(func() telemetry.SystemTime { return telemetry.SystemTime{Now: time.Now().AddDate(20, 0, 0)} })
+		})
 		r.record(t, 50)
 		await(t, "a refusal", func() bool { return strings.Contains(r.log.String(), "expired") })
 		for i := range time.Duration(3) { // the receiver knows better

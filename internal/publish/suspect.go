@@ -57,6 +57,13 @@ func (s *suspects) closed(underway []sent) {
 	}
 }
 
+// any reports whether there is one.
+func (s *suspects) any() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.ends) > 0
+}
+
 // alone reports whether a message has to be the only one under way.
 func (s *suspects) alone(lsn uint64) bool {
 	s.mu.Lock()

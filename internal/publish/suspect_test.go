@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -92,6 +93,9 @@ func TestRefusedByBroker(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatalf("no gap was named:\n%s", r.log)
 		}
+	}
+	if said := r.log.String(); strings.Contains(said, "broker_no_echo") {
+		t.Errorf("the ends were taken for a denied subscription:\n%s", said)
 	}
 	await(t, "the rest", func() bool { return r.spool.Stats().Records == 0 })
 	mu.Lock()
