@@ -30,7 +30,7 @@ const envPrefix = "TELEMETRYD"
 type settings struct {
 	ConfigFile    string            `name:"config" placeholder:"FILE" help:"YAML file; its keys are named as the flags, with _ for -."`
 	VehicleID     string            `placeholder:"ID" help:"Topic segment that names the vehicle; required."`
-	Broker        []string          `placeholder:"URL" help:"mqtt://, mqtts://, ws:// or wss://; repeat for fail-over. Default mqtt://127.0.0.1:1883."`
+	Broker        []string          `placeholder:"URL" help:"mqtt://, mqtts://, ws:// or wss://; repeat for fail-over, the first is gone back to. Default mqtt://127.0.0.1:1883."`
 	ClientID      string            `placeholder:"ID" help:"MQTT client id. Default telemetryd-<vehicle-id>."`
 	OBD           string            `name:"obd" placeholder:"ADDRESS" help:"auto, off, serial:///dev/ttyUSB0?baud=38400 (baud is probed when left out) or tcp://host:port. Default auto."`
 	GPS           string            `name:"gps" placeholder:"ADDRESS" help:"auto (gpsd on this machine if it has a receiver, else ports named as one), off, serial:///dev/ttyACM0?baud=9600 (baud is found when left out), gpsd://127.0.0.1:2947, tcp://host:port or file:///x.nmea. Default auto."`

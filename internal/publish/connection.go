@@ -36,6 +36,7 @@ const (
 
 // connection is one MQTT connection from its CONNECT to its loss.
 type connection struct {
+	broker Broker
 	client mqtt.Client
 	lost   chan struct{} // closed at its loss
 	once   sync.Once
@@ -60,7 +61,7 @@ func (c *connection) isLost() bool {
 
 // dial connects to one broker. The last will is on its way with the connection.
 func (p *publisher) dial(ctx context.Context, b Broker) (*connection, error) {
-	c := &connection{lost: make(chan struct{})}
+	c := &connection{broker: b, lost: make(chan struct{})}
 	o := mqtt.NewClientOptions().
 		AddBroker(b.String()).
 		SetClientID(p.ClientID).

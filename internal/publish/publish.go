@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -26,7 +27,8 @@ type Health interface {
 
 // Config says what to publish, where to, and who publishes.
 type Config struct {
-	Brokers       []Broker // tried in turn
+	Brokers       []Broker      // tried in turn
+	Return        time.Duration // how often the first is tried while on another; 0 means 5 min
 	ClientID      string
 	Credentials   Credentials
 	TopicPrefix   string
@@ -53,8 +55,12 @@ const (
 	// stable is how long a connection must have lasted for the next loss to be
 	// answered at once.
 	stable = 30 * time.Second
+	// kickedOften connections in a row that the broker ends soon are no accident.
+	kickedOften = 3
 	// statusEvery is how often the status is published though nothing changed.
 	statusEvery = 60 * time.Second
+	// returnEvery is how often the first broker is tried while another one is used.
+	returnEvery = 5 * time.Minute
 	// farewell is how long a stop may wait for acknowledgements.
 	farewell = 1200 * time.Millisecond
 	// farewellMS is how long the last packet may take to leave, in milliseconds.
@@ -82,25 +88,39 @@ func Run(ctx context.Context, c Config) {
 	p := &publisher{Config: c, lanes: newLanes(c.Store, c.Clock), former: newFormer(c.Form), sessions: tls.NewLRUClientSessionCache(len(c.Brokers))}
 	retry := backoff.NewExponentialBackOff()
 	retry.InitialInterval, retry.MaxInterval = firstRetry, lastRetry
+	kicked := 0 // connections in a row that the broker ended soon
 	for at := 0; ctx.Err() == nil; {
 		broker := c.Brokers[at%len(c.Brokers)]
 		conn, err := p.dial(ctx, broker)
-		if err == nil {
-			c.Log.Info("connected", "broker", broker.String(), "client_id", c.ClientID)
+		found := err == nil
+		for conn != nil { // until it is lost; a better one takes its place
+			c.Log.Info("connected", "broker", conn.broker.String(), "client_id", c.ClientID)
 			c.Health.Clear("broker", "The broker is reached")
 			started := time.Now()
-			err = p.serve(ctx, conn)
-			if time.Since(started) > stable {
-				retry.Reset()
+			broker = conn.broker
+			if conn, err = p.serve(ctx, conn); conn != nil {
+				at = 0
 			}
-		} else {
-			at++
+			switch lasted := time.Since(started) > stable; {
+			case lasted:
+				retry.Reset()
+				kicked = 0
+				c.Health.Clear("client_id", "Connections last again")
+			case conn == nil && closedByBroker(err):
+				kicked++
+			}
 		}
 		if ctx.Err() != nil {
 			return
 		}
 		c.Health.Set("broker", missing(broker, err))
-		if at%len(c.Brokers) == 0 || err == nil {
+		if kicked >= kickedOften {
+			c.Health.Set("client_id", clash(c.ClientID, broker))
+		}
+		if !found {
+			at++
+		}
+		if found || at%len(c.Brokers) == 0 {
 			p.pause(ctx, retry.NextBackOff())
 		}
 	}
@@ -124,13 +144,17 @@ func (p *publisher) pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// serve uses a connection until it is lost or ctx ends, and leaves it politely in
-// the latter case.
-func (p *publisher) serve(ctx context.Context, c *connection) error {
+// serve uses a connection until it is lost or ctx ends, and leaves it politely in the
+// latter case. When it is not the first broker's and that one is there again, it is left
+// for next.
+func (p *publisher) serve(ctx context.Context, c *connection) (next *connection, err error) {
+	serving, leave := context.WithCancel(ctx)
+	defer leave()
+	first := p.awaitFirst(serving, c.broker)
 	delivered := make(chan error, 1)
 	go func() {
-		err := p.deliver(ctx, c)
-		if err == nil && ctx.Err() != nil && !c.isLost() {
+		err := p.deliver(serving, c)
+		if err == nil && serving.Err() != nil && !c.isLost() {
 			p.sayOffline(c)
 		}
 		delivered <- err
@@ -139,18 +163,63 @@ func (p *publisher) serve(ctx context.Context, c *connection) error {
 	case err := <-delivered:
 		c.lose(err)
 	case <-c.lost: // deliver may be held by paho for writeLimit: it is left alone
-	case <-ctx.Done():
-		select {
-		case <-delivered:
-		case <-c.lost:
-		case <-time.After(farewell):
+		if first != nil { // in a cluster, the new connection ends the old one
+			select {
+			case next = <-first:
+			case <-time.After(causeLimit):
+			}
 		}
-		c.lose(errStopped)
-		c.client.Disconnect(farewellMS) // or the broker would publish the will
-		return c.cause
+	case next = <-first:
+		leave()
+		return next, p.farewell(c, delivered)
+	case <-ctx.Done():
+		return nil, p.farewell(c, delivered)
 	}
 	c.client.Disconnect(0)
+	return next, c.cause
+}
+
+// farewell lets a connection deliver what is live, and say that it goes.
+func (p *publisher) farewell(c *connection, delivered <-chan error) error {
+	select {
+	case <-delivered:
+	case <-c.lost:
+	case <-time.After(farewell):
+	}
+	c.lose(errStopped)
+	c.client.Disconnect(farewellMS) // or the broker would publish the will
 	return c.cause
+}
+
+// awaitFirst connects to the first broker again and again while another one is used; nil
+// when it is the first.
+func (p *publisher) awaitFirst(ctx context.Context, used Broker) <-chan *connection {
+	if used == p.Brokers[0] {
+		return nil
+	}
+	found := make(chan *connection)
+	go func() {
+		every := time.NewTicker(cmp.Or(p.Return, returnEvery))
+		defer every.Stop()
+		for {
+			select {
+			case <-every.C:
+			case <-ctx.Done():
+				return
+			}
+			c, err := p.dial(ctx, p.Brokers[0])
+			if err != nil {
+				continue
+			}
+			select {
+			case found <- c:
+			case <-ctx.Done():
+				c.client.Disconnect(0)
+			}
+			return
+		}
+	}()
+	return found
 }
 
 var errStopped = errors.New("stopped")
@@ -257,6 +326,14 @@ func missing(b Broker, err error) telemetry.Condition {
 	return telemetry.Condition{Code: "broker_missing", Severity: telemetry.Warning,
 		Title:  fmt.Sprintf("The broker is not reached: %v", err),
 		Remedy: fmt.Sprintf("is there a network, is %s right, are user and password? Data is kept and sent later", b)}
+}
+
+// clash is a broker that ends each connection: MQTT 3.1.1 gives no reason, and the usual
+// one is that the id is in use (3.1.4).
+func clash(clientID string, b Broker) telemetry.Condition {
+	return telemetry.Condition{Code: "client_id_clash", Severity: telemetry.Warning,
+		Title:  fmt.Sprintf("%s ends each connection soon: another client may use the id %s", b, clientID),
+		Remedy: "give each vehicle an id of its own (--vehicle-id, or --client-id); else look into the broker's log"}
 }
 
 func unreadable(err error) telemetry.Condition {

@@ -275,6 +275,50 @@ func TestSchemes(t *testing.T) {
 	})
 }
 
+// While the first broker is away the next one is used, and left when the first is back.
+func TestReturnToFirst(t *testing.T) {
+	t.Parallel()
+	ports := []int{freePort(t), freePort(t)}
+	startMosquitto(t, t.TempDir(), "allow_anonymous true\nlistener %[1]d 127.0.0.1\n", ports[1:])
+	var brokers []Broker
+	for _, port := range ports {
+		b, err := ParseBroker(fmt.Sprintf("mqtt://127.0.0.1:%d", port))
+		if err != nil {
+			t.Fatal(err)
+		}
+		brokers = append(brokers, b)
+	}
+	r := startPublisherWith(t, brokers[0].String(), Credentials{}, func(c *Config) { c.Brokers, c.Return = brokers, 500*time.Millisecond })
+	on := func(b Broker) bool { return strings.Contains(r.log.String(), "connected broker="+b.String()) }
+	await(t, "the second broker", func() bool { return on(brokers[1]) })
+	r.record(t, 50)
+	await(t, "the PUBACK of a batch", func() bool { return r.spool.Stats().Records == 0 })
+	startMosquitto(t, t.TempDir(), "allow_anonymous true\nlistener %[1]d 127.0.0.1\n", ports[:1])
+	await(t, "the first broker", func() bool { return on(brokers[0]) })
+	out, err := exec.Command("mosquitto_sub", "-p", fmt.Sprint(ports[1]), "-t", "vehicles/van-1/status", "-C", "1", "-W", "5").Output()
+	if err != nil || !strings.Contains(string(out), `"state":"offline"`) {
+		t.Errorf("the second broker still says %s, %v", out, err)
+	}
+	r.record(t, 51)
+	await(t, "the PUBACK of a batch", func() bool { return r.spool.Stats().Records == 0 })
+	if said := r.log.String(); strings.Count(said, "msg=connected") != 2 {
+		t.Errorf("%s", said)
+	}
+}
+
+// Two vehicles under one client id: the broker ends the connection of one for the other,
+// without a word.
+func TestClientIDClash(t *testing.T) {
+	t.Parallel()
+	ports := []int{freePort(t)}
+	startMosquitto(t, t.TempDir(), "allow_anonymous true\nlistener %[1]d 127.0.0.1\n", ports)
+	address := fmt.Sprintf("mqtt://127.0.0.1:%d", ports[0])
+	one, two := startPublisher(t, address, Credentials{}), startPublisher(t, address, Credentials{})
+	await(t, "a word of the clash", func() bool {
+		return strings.Contains(one.log.String()+two.log.String(), "another client may use the id test")
+	})
+}
+
 // A connection that ends without PUBACK acknowledges nothing, whatever the client's
 // tokens say.
 func TestNoAckWithoutPUBACK(t *testing.T) {
