@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"path/filepath"
-	"time"
 
 	"telemetryd/internal/spool"
 	"telemetryd/internal/telemetry"
@@ -32,27 +31,24 @@ type (
 	bufferExport struct{ viewed }
 )
 
-// open returns the view, the clock that the daemon kept, and where they are.
-func (c *viewed) open(log *slog.Logger) (v *spool.Spool, clock *telemetry.Clock, dir string, err error) {
+// open returns the view, what the daemon kept of the time, and where they are.
+func (c *viewed) open(log *slog.Logger) (v *spool.Spool, state telemetry.ClockState, dir string, err error) {
 	if dir, err = stateDir(c.StateDir); err != nil {
-		return nil, nil, "", err
+		return nil, state, "", err
 	}
 	v, err = spool.View(dir, log)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, nil, "", &usageError{fmt.Errorf("no buffer in %s; name the daemon's directory with --state-dir (of the installed service: /var/lib/telemetryd)", dir)}
+		return nil, state, "", &usageError{fmt.Errorf("no buffer in %s; name the daemon's directory with --state-dir (of the installed service: /var/lib/telemetryd)", dir)}
 	case errors.Is(err, fs.ErrPermission):
-		return nil, nil, "", &usageError{fmt.Errorf("no permission to read %s: try again with sudo", dir)}
+		return nil, state, "", &usageError{fmt.Errorf("no permission to read %s: try again with sudo", dir)}
 	case err != nil:
-		return nil, nil, "", err
+		return nil, state, "", err
 	}
-	state, err := telemetry.LoadClock(filepath.Join(dir, "clock"))
-	if err != nil {
+	if state, err = telemetry.LoadClock(filepath.Join(dir, "clock")); err != nil {
 		log.Warn("guessed times stay as they were recorded", "error", err)
 	}
-	clock = telemetry.NewClock(telemetry.ClockConfig{State: state,
-		Uptime: func() time.Duration { return 0 }, System: func() telemetry.SystemTime { return telemetry.SystemTime{} }})
-	return v, clock, dir, nil
+	return v, state, dir, nil
 }
 
 // each calls f for every record that waits, in order of position.
@@ -88,7 +84,7 @@ func each(v *spool.Spool, f func(spool.Record) error) error {
 // Run prints one message a line.
 func (c *bufferExport) Run(s streams) error {
 	log := slog.New(slog.NewTextHandler(s.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	v, clock, _, err := c.open(log)
+	v, state, _, err := c.open(log)
 	if err != nil {
 		return err
 	}
@@ -100,8 +96,8 @@ func (c *bufferExport) Run(s streams) error {
 			log.Warn("left out: the record cannot be read", "stream_id", r.StreamID, "seq", r.Seq, "error", err)
 			return nil
 		}
-		if zero, quality, ok := clock.ZeroOf(m.BootID); ok {
-			if m, err = m.Corrected(zero, quality); err != nil {
+		if b := state.Boots[m.BootID]; !b.GuessZero.IsZero() {
+			if m, err = m.Corrected(b.GuessZero, b.GuessClock); err != nil {
 				log.Warn("a record keeps its guessed time", "stream_id", r.StreamID, "seq", r.Seq, "error", err)
 			}
 		}
@@ -137,7 +133,7 @@ type gapReport struct {
 
 // Run prints figures of the buffer.
 func (c *bufferStat) Run(s streams) error {
-	v, clock, dir, err := c.open(slog.New(slog.NewTextHandler(s.err, &slog.HandlerOptions{Level: slog.LevelWarn})))
+	v, state, dir, err := c.open(slog.New(slog.NewTextHandler(s.err, &slog.HandlerOptions{Level: slog.LevelWarn})))
 	if err != nil {
 		return err
 	}
@@ -148,8 +144,8 @@ func (c *bufferStat) Run(s streams) error {
 	err = each(v, func(r spool.Record) error {
 		report.Oldest = &waiting{StreamID: r.StreamID, Seq: r.Seq}
 		if m, err := telemetry.ParseRecord(r.Payload); err == nil {
-			if zero, _, ok := clock.ZeroOf(m.BootID); ok {
-				report.Oldest.T = telemetry.FormatTime(zero.Add(m.Newest))
+			if b := state.Boots[m.BootID]; !b.Zero.IsZero() {
+				report.Oldest.T = telemetry.FormatTime(b.Zero.Add(m.Newest))
 			}
 		}
 		return stop

@@ -180,6 +180,9 @@ func (g *gpsdSession) check(ctx context.Context) (again, soon bool) {
 		return false, false
 	}
 	g.devices.look(now)
+	if !g.devices.wasGone {
+		g.subscribe() // if it was not: a device out of sight
+	}
 	g.nudge(now)
 	silent := g.closed || late(g.reported, gpsdSilence)
 	switch {

@@ -387,6 +387,32 @@ func TestGPSDStartedUnplugged(t *testing.T) {
 	})
 }
 
+// A device that gpsd lists and this process cannot see is not gone: after a while it is
+// watched without being seen.
+func TestGPSDHidden(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "receiver")
+	on(t, "gpsd://[::1]", func(t *testing.T, b *rig) {
+		d := b.fakeGPSD(path)
+		b.begin()
+		pass(29 * time.Second)
+		wantLines(t, d.heard(), "?DEVICES;\n")
+		b.health.want(t, "gps_lost")
+		pass(2 * time.Second)
+		wantLines(t, d.heard(), "?WATCH={\"enable\":true,\"json\":true,\"timing\":true};\n")
+		for n := range 20 {
+			d.say(tpv(path, n, ""))
+			pass(time.Second)
+		}
+		b.health.want(t, "GPS receiver delivers fixes")
+		if len(b.samples()) != 20 {
+			t.Error("fixes are missing")
+		}
+		if opened, _ := b.attempts(); len(opened) != 1 {
+			t.Errorf("%d attempts", len(opened))
+		}
+	})
+}
+
 func TestNotGPSD(t *testing.T) {
 	on(t, remote, func(t *testing.T, b *rig) {
 		d := b.device()

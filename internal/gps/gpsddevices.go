@@ -1,6 +1,8 @@
 package gps
 
 import (
+	"errors"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -22,10 +24,15 @@ type devices struct {
 }
 
 type gpsdDevice struct {
-	path string // as gpsd names it
-	file os.FileInfo
-	gone bool
+	path   string // as gpsd names it
+	file   os.FileInfo
+	gone   bool
+	missed time.Time // when it was looked for in vain first, and was never seen
 }
+
+// hiddenAfter is how long a device that was never seen counts as gone. gpsd lists it: it
+// may be out of this process's sight, in a container or behind an ssh tunnel.
+const hiddenAfter = 30 * time.Second
 
 // local reports whether a is of this machine.
 func local(a port.Address) bool {
@@ -50,21 +57,27 @@ func (d *devices) add(path string) {
 		return
 	}
 	known := &gpsdDevice{path: path}
-	known.look(d.local)
+	known.look(d.local, time.Now())
 	d.list = append(d.list, known)
 }
 
 // look looks whether the device is there. It counts as gone, too, when it is another
 // one now: pulled out and put back between two looks. What is no path (tcp://,
-// udp://, a share) or of another machine counts as there.
-func (k *gpsdDevice) look(local bool) (changed bool) {
+// udp://, a share), of another machine or out of sight counts as there.
+func (k *gpsdDevice) look(local bool, now time.Time) (changed bool) {
 	if !local || !filepath.IsAbs(k.path) {
 		return false
 	}
 	file, err := os.Stat(k.path)
-	if k.gone = err != nil; k.gone {
+	if err != nil {
+		if k.missed.IsZero() {
+			k.missed = now
+		}
+		hidden := k.file == nil && now.Sub(k.missed) >= hiddenAfter
+		k.gone = errors.Is(err, fs.ErrNotExist) && !hidden
 		return false
 	}
+	k.gone = false
 	changed = k.file != nil && !os.SameFile(k.file, file)
 	k.file = file
 	return changed
@@ -72,13 +85,16 @@ func (k *gpsdDevice) look(local bool) (changed bool) {
 
 // look looks at every device.
 func (d *devices) look(now time.Time) {
-	changed := false
+	changed, seen := false, false
 	for _, k := range d.list {
-		if k.look(d.local) {
+		if k.look(d.local, now) {
 			changed = true
 		}
+		seen = seen || k.file != nil
 	}
 	switch {
+	case !d.gone() && !seen: // hidden
+		d.wasGone = false
 	case d.gone():
 		d.wasGone, d.since = true, time.Time{}
 	case changed:

@@ -88,6 +88,9 @@ func (l *listener) take(c port.Chunk) {
 
 func (l *listener) ended(cause error) {
 	l.decoder.end()
+	if l.decoder.sentences == 0 {
+		l.tried++ // with --gps auto the next one has its turn
+	}
 	l.Log.Info("GPS connection ended", "address", l.address.String(), "cause", cause)
 	if l.live {
 		l.watch.check(l.hunt.running())
@@ -122,9 +125,9 @@ func (l *listener) check(ctx context.Context) bool {
 }
 
 // unfit reports that a port that was only found by its name is no receiver, as
-// far as one can hear, and that there is another to try.
+// far as one can hear, or one that speaks binary, and that there is another to try.
 func (l *listener) unfit(ctx context.Context, now time.Time) bool {
-	if l.hunt.running() || l.watch.binary() || now.Sub(l.watch.since(l.watch.spokenAt)) < huntAgain {
+	if l.hunt.running() && !l.watch.binary() || now.Sub(l.watch.since(l.watch.spokenAt)) < huntAgain {
 		return false
 	}
 	return l.others(ctx, l.address)

@@ -135,6 +135,7 @@ func (s *source) run(ctx context.Context) {
 			if ctx.Err() == nil {
 				s.Log.Debug("no GPS receiver", "address", a.String(), "error", err)
 				s.watch.set(missing(a, err))
+				s.tried++ // with --gps auto the next one has its turn
 				s.pause(ctx)
 			}
 			continue

@@ -321,3 +321,56 @@ func TestRunWithoutFind(t *testing.T) {
 	cancel()
 	running.Wait()
 }
+
+// A candidate that cannot be opened, ends at once or speaks binary leaves the others
+// their turn.
+func TestAutoOthersHaveTheirTurn(t *testing.T) {
+	two := []port.Address{{Scheme: "serial", Path: "/dev/ttyACM1"}, {Scheme: "serial", Path: "/dev/ttyACM2"}}
+	turns := func(t *testing.T, b *rig) {
+		t.Helper()
+		opened, _ := b.attempts()
+		n := map[string]int{}
+		for _, a := range opened {
+			n[a]++
+		}
+		if len(n) != 2 {
+			t.Errorf("opened %v", n)
+		}
+		b.health.said = nil
+	}
+	t.Run("cannot be opened", func(t *testing.T) {
+		on(t, "", func(t *testing.T, b *rig) {
+			b.found = two
+			b.begin()
+			pass(time.Minute)
+			turns(t, b)
+		})
+	})
+	t.Run("ends", func(t *testing.T) {
+		on(t, "", func(t *testing.T, b *rig) {
+			b.found = two
+			for range 8 {
+				d := b.device()
+				d.unplug()
+				b.devices <- d
+			}
+			b.begin()
+			pass(time.Minute)
+			turns(t, b)
+		})
+	})
+	t.Run("binary", func(t *testing.T) {
+		on(t, "", func(t *testing.T, b *rig) {
+			b.found = two
+			d := &device{chunks: make(chan port.Chunk, 100), uptime: b.uptime}
+			b.devices <- d
+			b.begin()
+			for range 40 { // what it sends after it was given up is read by nobody
+				d.send("\xb5\x62\x01\x07\x00\x00\xb5\x62\x01\x07\x00\x00")
+				pass(time.Second)
+			}
+			pass(10 * time.Second)
+			turns(t, b)
+		})
+	})
+}

@@ -15,7 +15,7 @@ func TestCorrectedOverReboot(t *testing.T) {
 	truth := time.Date(2026, 11, 25, 10, 0, 0, 0, time.UTC)
 	clock := telemetry.NewClock(telemetry.ClockConfig{BootID: "now", Uptime: func() time.Duration { return time.Minute },
 		System: func() telemetry.SystemTime { return telemetry.SystemTime{} },
-		State:  telemetry.ClockState{Boots: map[string]telemetry.Boot{"known": {Zero: truth, Quality: telemetry.GPS}, "unknown": {Guessed: true}}}})
+		State:  telemetry.ClockState{Boots: map[string]telemetry.Boot{"known": {Guessed: true, GuessZero: truth, GuessClock: telemetry.GPS}, "unknown": {Guessed: true}}}})
 	s := &sender{publisher: &publisher{Config: Config{Clock: clock, Log: slog.New(slog.DiscardHandler)}}}
 	for boot, want := range map[string]string{
 		"known":   `"clock":"gps","samples":[{"t":"2026-11-25T10:00:07.000Z","vehicle_speed_kmh":50}]}`,

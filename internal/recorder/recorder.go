@@ -57,14 +57,15 @@ type Recorder struct {
 
 	batch   telemetry.Batch
 	waiting []record
-	bytes   int                   // of waiting
-	givenUp int                   // records since the buffer failed
-	telling *telemetry.Correction // sealed, and not yet durable
+	bytes   int  // of waiting
+	givenUp int  // records since the buffer failed
+	telling bool // a correction waits
 }
 
 type record struct {
 	class   spool.Class
 	payload []byte
+	tells   *telemetry.Correction // that it is; nil for all others
 }
 
 // New returns a recorder; Run makes it work.
@@ -162,54 +163,57 @@ func (r *Recorder) closeBatch() {
 		return
 	}
 	zero, quality := r.Clock.Zero()
-	r.accept(spool.Telemetry, r.batch.Seal(r.VehicleID, r.Clock.BootID, zero, quality))
+	r.accept(record{class: spool.Telemetry}, r.batch.Seal(r.VehicleID, r.Clock.BootID, zero, quality))
 	r.batch.Reset()
 }
 
-func (r *Recorder) seal(e telemetry.Event) {
+func (r *Recorder) seal(e telemetry.Event) { r.sealAs(e, nil) }
+
+func (r *Recorder) sealAs(e telemetry.Event, tells *telemetry.Correction) {
 	zero, quality := r.Clock.Zero()
 	rec, err := e.Seal(r.VehicleID, r.Clock.BootID, zero, quality)
 	if err != nil {
 		r.Log.Error("event left out", "error", err) // a mistake in this program
 		return
 	}
-	r.accept(spool.Event, rec)
+	r.accept(record{class: spool.Event, tells: tells}, rec)
 }
 
 // correct tells what the time was while it was only guessed.
 func (r *Recorder) correct() {
-	r.confirm()
-	owed, ok := r.Clock.Correction()
-	if !ok || r.telling != nil {
+	if r.telling {
 		return
 	}
-	r.telling = &owed
-	r.seal(telemetry.Event{Type: "clock_correction", Severity: telemetry.Info, At: r.Clock.Uptime(), Data: owed})
-	r.confirm()
-}
-
-// confirm tells the clock of a correction that is durable.
-func (r *Recorder) confirm() {
-	if r.telling != nil && len(r.waiting) == 0 {
-		r.Clock.Corrected(*r.telling)
-		r.telling = nil
+	if owed, ok := r.Clock.Correction(); ok {
+		r.telling = true
+		r.sealAs(telemetry.Event{Type: "clock_correction", Severity: telemetry.Info, At: r.Clock.Uptime(), Data: owed}, &owed)
 	}
 }
 
 // accept hands a record over, behind those that wait already.
-func (r *Recorder) accept(class spool.Class, rec telemetry.Record) {
-	payload, err := rec.Marshal()
-	if err != nil {
+func (r *Recorder) accept(w record, rec telemetry.Record) {
+	var err error
+	if w.payload, err = rec.Marshal(); err != nil {
 		r.Log.Error("record left out", "error", err) // a mistake in this program
 		return
 	}
-	r.waiting = append(r.waiting, record{class, payload})
-	r.bytes += len(payload)
+	r.waiting = append(r.waiting, w)
+	r.bytes += len(w.payload)
 	r.store()
 	for r.bytes > waitingBytes {
-		r.bytes -= len(r.waiting[0].payload)
-		r.waiting = r.waiting[1:]
+		r.remove()
 		r.givenUp++
+	}
+}
+
+// remove takes the oldest record that waits away. A correction is owed again unless the
+// clock was told that it is durable.
+func (r *Recorder) remove() {
+	w := r.waiting[0]
+	r.waiting = r.waiting[1:]
+	r.bytes -= len(w.payload)
+	if w.tells != nil {
+		r.telling = false
 	}
 }
 
@@ -223,8 +227,10 @@ func (r *Recorder) store() {
 				Remedy: "is the disk full, read-only or worn out? The newest data waits in memory and is written when it can be"})
 			return
 		}
-		r.bytes -= len(w.payload)
-		r.waiting = r.waiting[1:]
+		if w.tells != nil {
+			r.Clock.Corrected(*w.tells)
+		}
+		r.remove()
 	}
 	if r.waiting = nil; r.givenUp > 0 {
 		r.Log.Warn("batches were lost while the buffer could not be written", "batches", r.givenUp)

@@ -151,3 +151,29 @@ func TestFailingStore(t *testing.T) {
 		s.fail(nil)
 	})
 }
+
+// A correction that was given up, because the buffer failed for too long, is told when it
+// takes data again.
+func TestCorrectionGivenUp(t *testing.T) {
+	s := &store{began: time.Now()}
+	system := telemetry.SystemTime{Now: time.Unix(60, 0)}
+	clock := telemetry.NewClock(telemetry.ClockConfig{BootID: "boot", Uptime: func() time.Duration { return time.Minute }, System: func() telemetry.SystemTime { return system }})
+	r := New(Config{VehicleID: "van-1", Clock: clock, Store: s, Interval: 5 * time.Second, Health: s, Log: slog.New(slog.DiscardHandler)})
+	r.Begin(telemetry.Event{Type: "stream_start", Severity: telemetry.Info, At: time.Minute})
+	s.fail(errors.New("no space left on device"))
+	system = telemetry.SystemTime{Now: time.Now(), Synced: true, MaxError: time.Millisecond}
+	for r.correct(); r.givenUp == 0; {
+		r.add(reading(strings.Repeat("x", 20000)))
+	}
+	s.fail(nil)
+	for range 3 {
+		r.correct()
+		r.store()
+	}
+	if n := strings.Count(strings.Join(s.got, ""), "clock_correction"); n != 1 {
+		t.Errorf("%d corrections", n)
+	}
+	if _, owed := clock.Correction(); owed {
+		t.Error("another one is owed")
+	}
+}

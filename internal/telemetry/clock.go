@@ -59,6 +59,13 @@ type known struct {
 	zero    time.Time // UTC at which time since boot was zero
 	quality Quality
 	err     time.Duration
+	seen    time.Duration // when the source said so last
+}
+
+// at is the same at a later time: worse by what the crystal may have drifted.
+func (k known) at(up time.Duration) known {
+	k.err += drift(up - k.seen)
+	return k
 }
 
 const (
@@ -67,7 +74,8 @@ const (
 	steadiness = 5 * time.Millisecond
 	// keepEvery is how often the last good time is noted.
 	keepEvery = time.Minute
-	// apart is how far receiver and system may differ before the receiver is believed.
+	// apart is how far beyond their errors receiver and system may differ before one of
+	// them is not believed.
 	apart = 2 * time.Second
 	// vague is when the system's clock, synchronised or no longer, is worse than a
 	// receiver: where its error passes twice that.
@@ -75,20 +83,27 @@ const (
 	// ageing is how much worse a clock gets that nobody keeps any more, in parts per
 	// second: 50 ppm is a poor crystal.
 	ageing = 50e-6
+	// recent is how long ago a source may have told the time to be believed against the
+	// other.
+	recent = 10 * time.Minute
 	// goodAfter is how long a receiver must have told the same time until that is kept
 	// as the last good one: a wrong date would outlive the receiver.
 	goodAfter = 30 * time.Second
 )
 
+// drift is how far time since boot may have run from UTC in d.
+func drift(d time.Duration) time.Duration { return time.Duration(ageing * float64(d.Abs())) }
+
 // NewClock returns a clock that goes on where State ended.
 func NewClock(c ClockConfig) *Clock {
 	k := &Clock{ClockConfig: c, changed: make(chan struct{}, 1), state: c.State.clone(), floor: c.State.LastGood}
 	if b, ok := k.state.Boots[c.BootID]; ok && !b.Zero.IsZero() { // this boot's, of an earlier run
+		seen := milliseconds(b.SeenMS)
 		switch b.Quality {
 		case GPS:
-			k.gps = gpsTime{known: true, zero: b.Zero, err: b.err()}
+			k.gps = gpsTime{known: true, zero: b.Zero, err: milliseconds(b.ErrorMS), seen: seen}
 		case System:
-			k.system = anchor{known: true, zero: b.Zero, err: b.err(), seen: c.Uptime()}
+			k.system = anchor{known: true, zero: b.Zero, err: milliseconds(b.ErrorMS), seen: seen}
 		}
 	}
 	return k
@@ -111,7 +126,7 @@ func (c *Clock) Zero() (time.Time, Quality) {
 	defer c.mu.Unlock()
 	k := c.settle()
 	if k.quality == Unsynced && !c.state.Boots[c.BootID].Guessed {
-		c.change(c.BootID, func(b *Boot) { b.Guessed = true })
+		c.change(c.BootID, func(b *Boot) { b.Guessed, b.GuessedMS = true, c.Uptime().Milliseconds() })
 	}
 	return k.zero, k.quality
 }
@@ -124,17 +139,17 @@ func (c *Clock) Now() (time.Time, Quality) {
 	return k.zero.Add(c.Uptime()), k.quality
 }
 
-// ZeroOf is Zero for any boot whose offset became known and is kept; ok is false for
-// others.
+// ZeroOf is the zero for what was sealed with a guess in any boot: as it was when it
+// became known, for time since boot drifts from UTC. ok is false where it is not known or
+// no longer kept.
 func (c *Clock) ZeroOf(bootID string) (zero time.Time, q Quality, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if bootID == c.BootID {
-		k := c.settle()
-		return k.zero, k.quality, k.quality != Unsynced
+		c.settle()
 	}
 	b, ok := c.state.Boots[bootID]
-	return b.Zero, b.Quality, ok && !b.Zero.IsZero()
+	return b.GuessZero, b.GuessClock, ok && !b.GuessZero.IsZero()
 }
 
 // Fix tells the receiver's time of a valid fix, when the first byte of the cycle came
@@ -155,14 +170,14 @@ type Correction struct {
 
 // Correction returns what those messages of a boot are owed that were sealed with a
 // guessed time; ok is false while there are none whose time is known and not told. It is
-// owed again when what was told turns out to be worse than it said.
+// owed again when what was told turns out to be wrong by more than it said.
 func (c *Clock) Correction() (owed Correction, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.settle()
 	for id, b := range c.state.Boots {
-		if b.Guessed && !b.Zero.IsZero() && (!b.Told || b.Zero.Sub(b.ToldZero).Abs() > b.err()) {
-			return Correction{id, FormatTime(b.Zero), b.ErrorMS}, true
+		if b.Guessed && !b.GuessZero.IsZero() && !b.ToldZero.Equal(b.GuessZero.Truncate(time.Millisecond)) {
+			return Correction{id, FormatTime(b.GuessZero), b.GuessErrorMS}, true
 		}
 	}
 	return owed, false
@@ -172,12 +187,9 @@ func (c *Clock) Correction() (owed Correction, ok bool) {
 func (c *Clock) Corrected(told Correction) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.change(told.BootID, func(b *Boot) {
-		b.Told = true
-		if zero, err := time.Parse(timeFormat, told.UptimeZero); err == nil {
-			b.ToldZero = zero
-		}
-	})
+	if zero, err := time.Parse(timeFormat, told.UptimeZero); err == nil { // it is ours
+		c.change(told.BootID, func(b *Boot) { b.ToldZero = zero })
+	}
 }
 
 // Forget drops what was kept of earlier boots: nothing of them is in the buffer.
@@ -203,8 +215,12 @@ func (c *Clock) settle() known {
 		k.zero = c.guessed(now, up)
 		return k
 	}
-	if b := c.state.Boots[c.BootID]; b.Quality != k.quality || b.Zero.Sub(k.zero).Abs() > steadiness {
-		c.change(c.BootID, func(b *Boot) { b.Zero, b.Quality, b.ErrorMS = k.zero, k.quality, k.err.Milliseconds() })
+	b := c.state.Boots[c.BootID]
+	if b.Quality != k.quality || b.Zero.Sub(k.zero).Abs() > steadiness {
+		c.change(c.BootID, func(b *Boot) { b.know(k) })
+	}
+	if b.Guessed && b.isBetter(k, up) {
+		c.change(c.BootID, func(b *Boot) { b.learn(k, up) })
 	}
 	if k.zero.Sub(c.held).Abs() > time.Second {
 		c.held, c.heldAt = k.zero, up
@@ -212,34 +228,52 @@ func (c *Clock) settle() known {
 	if good := k.quality == System || up-c.heldAt >= goodAfter; good && (c.noted == 0 || up-c.noted >= keepEvery) {
 		c.noted = up
 		c.state.LastGood = k.zero.Add(up)
-		c.note()
+		c.change(c.BootID, func(b *Boot) { b.know(k) })
 	}
 	return k
 }
 
-// choose is the better of what receiver and system say. Where they contradict each
-// other the receiver is believed: a system clock may be called synchronised with
-// another computer that is wrong.
+// choose is the better of what receiver and system say.
 func (c *Clock) choose(up time.Duration) known {
-	s := known{c.system.zero, System, c.system.err + time.Duration(ageing*float64(up-c.system.seen))}
-	g := known{c.gps.zero, GPS, c.gps.err}
+	system := known{c.system.zero, System, c.system.err, c.system.seen}
+	receiver := known{c.gps.zero, GPS, c.gps.err, c.gps.seen}
 	k := known{quality: Unsynced}
 	switch {
 	case c.gps.known && c.system.known:
-		limit := vague
-		if c.chosen == System { // one does not take turns with the other
-			limit = 2 * vague
-		}
-		if k = s; s.zero.Sub(g.zero).Abs() > apart || s.err > limit {
-			k = g
+		k = receiver
+		if c.systemIsBetter(system, receiver, up) {
+			k = system
 		}
 	case c.gps.known:
-		k = g
+		k = receiver
 	case c.system.known:
-		k = s
+		k = system
 	}
 	c.chosen = k.quality
 	return k
+}
+
+// systemIsBetter decides between two that are known. Where they contradict each other, the
+// one counts that told the time recently, and of two the receiver: a system clock may be
+// called synchronised with another computer that is wrong. Where they agree the system is
+// as good as that proves, however long NTP has not looked at it.
+func (c *Clock) systemIsBetter(system, receiver known, up time.Duration) bool {
+	off := system.zero.Sub(receiver.zero).Abs()
+	s, g := system.at(up).err, receiver.at(up).err
+	if off > apart+s+g {
+		if heard := up-receiver.seen <= recent; heard || up-system.seen > recent {
+			return !heard && s < g
+		}
+		return true
+	}
+	if up-system.seen <= recent {
+		s = min(s, off+g)
+	}
+	limit := vague
+	if c.chosen == System { // one does not take turns with the other
+		limit = 2 * vague
+	}
+	return s <= limit
 }
 
 // guessed is the zero while nothing is known: by the system's clock, but not before
@@ -292,8 +326,9 @@ const (
 )
 
 func (a *anchor) follow(zero time.Time, err, up time.Duration) {
+	within := max(slewed, min(a.err, vague)) + drift(up-a.seen)
 	switch off := a.zero.Sub(zero).Abs(); {
-	case !a.known || off <= max(slewed, a.err):
+	case !a.known || off <= within:
 		if a.known && off <= steadiness {
 			zero = a.zero
 		}

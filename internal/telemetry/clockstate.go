@@ -22,15 +22,56 @@ type ClockState struct {
 
 // Boot is what is known of one boot.
 type Boot struct {
-	Zero     time.Time `json:"uptime_zero,omitzero"` // UTC of time since boot zero; zero while unknown
-	Quality  Quality   `json:"clock,omitempty"`
-	ErrorMS  int64     `json:"error_ms,omitempty"`
-	Guessed  bool      `json:"guessed,omitempty"`   // something was sealed with a guessed time
-	Told     bool      `json:"corrected,omitempty"` // its clock_correction is durable
-	ToldZero time.Time `json:"told_zero,omitzero"`  // what that said
+	Zero    time.Time `json:"uptime_zero,omitzero"` // UTC of time since boot zero; zero while unknown
+	Quality Quality   `json:"clock,omitempty"`
+	ErrorMS int64     `json:"error_ms,omitempty"`
+	SeenMS  int64     `json:"seen_ms,omitempty"` // time since boot at which the source said so
+
+	// Of what was sealed with a guessed time: since when, and the zero for it, as it was
+	// when it became known. Time since boot drifts from UTC: later zeros are not better.
+	Guessed      bool      `json:"guessed,omitempty"`
+	GuessedMS    int64     `json:"guessed_ms,omitempty"`
+	GuessZero    time.Time `json:"guess_zero,omitzero"`
+	GuessClock   Quality   `json:"guess_clock,omitempty"`
+	GuessErrorMS int64     `json:"guess_error_ms,omitempty"`
+	LearnedMS    int64     `json:"learned_ms,omitempty"`
+	ToldZero     time.Time `json:"told_zero,omitzero"` // what a durable clock_correction says
 }
 
-func (b Boot) err() time.Duration { return time.Duration(b.ErrorMS) * time.Millisecond }
+func milliseconds(ms int64) time.Duration { return time.Duration(ms) * time.Millisecond }
+
+func (b *Boot) know(k known) {
+	b.Zero, b.Quality, b.ErrorMS, b.SeenMS = k.zero, k.quality, k.err.Milliseconds(), k.seen.Milliseconds()
+}
+
+// isBetter reports whether the zero for guesses is missing, or wrong by more than errors
+// and drift explain; or, before it was told, known better. A receiver is late only, so
+// that two of its zeros share their error.
+func (b *Boot) isBetter(k known, up time.Duration) bool {
+	if b.GuessZero.IsZero() {
+		return true
+	}
+	own := milliseconds(b.GuessErrorMS)
+	if b.ToldZero.IsZero() && b.guessError(k, up) < own {
+		return true
+	}
+	explained := max(own, k.err)
+	if b.GuessClock != k.quality {
+		explained = own + k.err
+	}
+	return k.zero.Sub(b.GuessZero).Abs() > explained+drift(up-milliseconds(b.LearnedMS))
+}
+
+// learn takes k as the zero for guesses.
+func (b *Boot) learn(k known, up time.Duration) {
+	b.GuessZero, b.GuessClock = k.zero, k.quality
+	b.GuessErrorMS, b.LearnedMS = b.guessError(k, up).Milliseconds(), up.Milliseconds()
+}
+
+// guessError is how far k may be off at the time of the first guess.
+func (b *Boot) guessError(k known, up time.Duration) time.Duration {
+	return (k.err + drift(up-milliseconds(b.GuessedMS))).Truncate(time.Millisecond)
+}
 
 const (
 	clockFormat = 1

@@ -80,7 +80,7 @@ func (c *columns) sample(d *json.Decoder) error {
 		}
 		name, _ := key.(string) // of an object it is one
 		if name == "t" {
-			if value, err = milliseconds(value); err != nil {
+			if value, err = epochMilliseconds(value); err != nil {
 				return err
 			}
 		}
@@ -114,8 +114,8 @@ func (c *column) append(value []byte) {
 	c.values = append(c.values, value...)
 }
 
-// milliseconds turns the text of a time into milliseconds since the epoch.
-func milliseconds(text []byte) ([]byte, error) {
+// epochMilliseconds turns the text of a time into milliseconds since the epoch.
+func epochMilliseconds(text []byte) ([]byte, error) {
 	var s string
 	if err := json.Unmarshal(text, &s); err != nil {
 		return nil, err

@@ -8,6 +8,7 @@ type gpsTime struct {
 	known bool
 	zero  time.Time
 	err   time.Duration // how late the soonest may have come
+	seen  time.Duration // when a fix said so last
 
 	fix    time.Time // the last
 	at     time.Duration
@@ -61,7 +62,7 @@ func (g *gpsTime) observe(fix time.Time, at, err time.Duration) {
 	}
 	switch {
 	case g.known && zero.Sub(g.zero).Abs() <= sameZero:
-		g.strays = 0
+		g.strays, g.seen = 0, at
 		g.err = min(g.err, err) // none is sooner than the best
 		g.refine(zero, at)
 	case g.known:
@@ -80,15 +81,20 @@ func (g *gpsTime) doubt(zero time.Time, at, err time.Duration) {
 	if zero.After(g.stray) {
 		g.stray = zero
 	}
-	step := g.stray.Sub(g.zero).Abs()
+	step, lasted := g.stray.Sub(g.zero).Abs(), at-g.astray
 	leap := (step-time.Second).Abs() <= leapSlack || (step-2*time.Second).Abs() <= leapSlack
-	if lasted := at - g.astray; leap && lasted >= leapFor || lasted >= doubtFor && g.strays >= fixesToKnow {
+	running := g.streak >= fixesToKnow && at-g.began >= timeToKnow
+	switch {
+	case running && step <= sameZero+drift(at-g.seen) && at-g.seen > doubtFor: // a crystal that ran on alone
+		g.adopt(g.first, at, err)
+	case running && leap && lasted >= leapFor,
+		lasted >= doubtFor && g.strays >= fixesToKnow:
 		g.adopt(g.stray, at, err)
 	}
 }
 
 func (g *gpsTime) adopt(zero time.Time, at, err time.Duration) {
-	g.known, g.zero, g.err, g.strays = true, zero, err, 0
+	g.known, g.zero, g.err, g.seen, g.strays = true, zero, err, at, 0
 	g.best, g.since = [2]time.Time{zero, zero}, at
 }
 
