@@ -162,6 +162,17 @@ func checkFixes(t *testing.T, got map[time.Time]map[string]json.RawMessage, logs
 			checkFix(t, at, sample, epochs[at])
 		}
 	}
+	for name := range near { // at first gpsd tells less, behind each opening
+		n := 0
+		for _, sample := range got {
+			if sample[name] != nil {
+				n++
+			}
+		}
+		if n < compared*3/4 {
+			t.Errorf("%d of %d fixes have %s", n, compared, name)
+		}
+	}
 	if compared != len(got) {
 		t.Errorf("%d fixes published, %d of them of times that the receiver told", len(got), compared)
 	}

@@ -41,6 +41,8 @@ func (d dating) at(t, arrived time.Duration) time.Time {
 		return time.Time{}
 	case d.time-t > 12*time.Hour:
 		return d.day.AddDate(0, 0, 1)
+	case t-d.time > 24*time.Hour-longestPeriod: // of before midnight, and late
+		return d.day.AddDate(0, 0, -1)
 	default:
 		return d.day
 	}

@@ -111,6 +111,8 @@ func TestTimes(t *testing.T) {
 		{"midnight after Millisecond 1000", saying(at("235959.9996", "281226"), "GPGGA,000001,"+where+",1,09,,,,,,,"),
 			[]string{"2026-12-29T00:00:00.000Z", "2026-12-29T00:00:01.000Z"}},
 		{"midnight between ZDA and the first position", saying("GPZDA,235959,31,12,2026,00,00", "GPGLL,"+where+",000000,A"), []string{"2027-01-01T00:00:00.000Z"}},
+		{"late behind midnight", saying(at("235959", "231126"), at("000000", "241126"), "GPGLL,"+where+",235959,A", "GPGGA,000001,"+where+",1,09,,,,,,,"),
+			[]string{"2026-11-23T23:59:59.000Z", "2026-11-24T00:00:00.000Z", "2026-11-23T23:59:59.000Z", "2026-11-24T00:00:01.000Z"}},
 		{"a step back is no midnight", saying(at("120005", "281226"), "GPGGA,120003,"+where+",1,09,,,,,,,"),
 			[]string{"2026-12-28T12:00:05.000Z", "2026-12-28T12:00:03.000Z"}},
 		{"last century", saying(at("120000", "220899")), []string{"1999-08-22T12:00:00.000Z"}},

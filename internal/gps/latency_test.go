@@ -20,7 +20,7 @@ func TestLatencyBehindTruth(t *testing.T) {
 		gps  sim.GPSConfig
 		n    int
 	}{
-		{"1 Hz at 9600 baud", sim.GPSConfig{Listen: "pty", Rate: 1, Baud: 9600}, 12},
+		{"1 Hz at 9600 baud", sim.GPSConfig{Listen: "pty", Rate: 1, Baud: 9600}, 25}, // the first five teach the cadence
 		{"5 Hz at 38400 baud", sim.GPSConfig{Listen: "pty", Rate: 5, Baud: 38400}, 50},
 		{"10 Hz at 115200 baud", sim.GPSConfig{Listen: "pty", Rate: 10, Baud: 115200}, 100},
 	} {
