@@ -113,7 +113,7 @@ func Run(ctx context.Context, c Config) {
 		if ctx.Err() != nil {
 			return
 		}
-		c.Health.Set("broker", missing(broker, err))
+		c.Health.Set("broker", missing(broker, c, err))
 		if kicked >= kickedOften {
 			c.Health.Set("client_id", clash(c.ClientID, broker))
 		}
@@ -320,12 +320,6 @@ func (p *publisher) refuse(bad parcel, why error) {
 		p.lanes.acknowledged(bad.lsn)
 		p.suspects.clear(bad.lsn)
 	}
-}
-
-func missing(b Broker, err error) telemetry.Condition {
-	return telemetry.Condition{Code: "broker_missing", Severity: telemetry.Warning,
-		Title:  fmt.Sprintf("The broker is not reached: %v", err),
-		Remedy: fmt.Sprintf("is there a network, is %s right, are user and password? Data is kept and sent later", b)}
 }
 
 // clash is a broker that ends each connection: MQTT 3.1.1 gives no reason, and the usual

@@ -62,14 +62,14 @@ func certificates(t *testing.T, dir string) (ca, cert, key string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	root := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test CA"}, NotAfter: time.Now().Add(time.Hour),
+	root := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test CA"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
 	ca = write("ca.pem", "CERTIFICATE", must(x509.CreateCertificate(rand.Reader, root, root, &caKey.PublicKey, caKey)))
 	leafKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	leaf := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "broker"}, NotAfter: time.Now().Add(time.Hour),
+	leaf := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "broker"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
 	cert = write("cert.pem", "CERTIFICATE", must(x509.CreateCertificate(rand.Reader, leaf, root, &leafKey.PublicKey, caKey)))
 	key = write("key.pem", "EC PRIVATE KEY", must(x509.MarshalECPrivateKey(leafKey)))
@@ -252,9 +252,9 @@ func TestSchemes(t *testing.T) {
 	t.Run("wrong password", func(t *testing.T) {
 		r := startPublisher(t, fmt.Sprintf("mqtt://127.0.0.1:%d", ports[0]), Credentials{Username: "van-1", PasswordFile: bad})
 		r.record(t, 50)
-		await(t, "a refusal", func() bool { return strings.Contains(r.log.String(), "broker_missing") })
+		await(t, "a refusal", func() bool { return strings.Contains(r.log.String(), `does not let the user \"van-1\" in`) })
 		r.stop()
-		if n := strings.Count(r.log.String(), "broker_missing"); n != 1 {
+		if n := strings.Count(r.log.String(), "broker_refused"); n != 1 {
 			t.Errorf("said %d times:\n%s", n, r.log)
 		}
 	})
@@ -263,16 +263,36 @@ func TestSchemes(t *testing.T) {
 			c.Clock = clockOn(func() telemetry.SystemTime { return telemetry.SystemTime{Now: time.Now().AddDate(20, 0, 0)} })
 		})
 		r.record(t, 50)
-		await(t, "a refusal", func() bool { return strings.Contains(r.log.String(), "expired") })
+		await(t, "a refusal", func() bool {
+			return strings.Contains(r.log.String(), "has expired on 20") && strings.Contains(r.log.String(), "a clock that nobody has set yet")
+		})
 		for i := range time.Duration(3) { // the receiver knows better
 			r.clock.Fix(time.Now().Add(i*time.Second), r.clock.Uptime()+i*time.Second, time.Second)
 		}
 		await(t, "the PUBACK of a batch", func() bool { return r.spool.Stats().Records == 0 })
 	})
-	t.Run("unknown CA", func(t *testing.T) {
-		r := startPublisher(t, fmt.Sprintf("mqtts://127.0.0.1:%d", ports[1]), Credentials{Username: "van-1", PasswordFile: good})
-		await(t, "a refusal", func() bool { return strings.Contains(r.log.String(), "certificate") })
-	})
+	for name, test := range map[string]struct {
+		url         string
+		credentials Credentials
+		system      time.Time
+		want        string
+	}{
+		"unknown CA":      {fmt.Sprintf("mqtts://127.0.0.1:%d", ports[1]), Credentials{}, time.Now(), "signed by nobody whom this machine trusts"},
+		"another name":    {fmt.Sprintf("mqtts://localhost:%d", ports[1]), Credentials{CAFile: ca}, time.Now(), "is not for localhost"},
+		"1970":            {fmt.Sprintf("mqtts://127.0.0.1:%d", ports[1]), Credentials{CAFile: ca}, time.Unix(100, 0), "it is 1970-01-01 here, by a clock that nobody has set yet"},
+		"no TLS":          {fmt.Sprintf("mqtts://127.0.0.1:%d", ports[0]), Credentials{CAFile: ca}, time.Now(), "The broker is not reached"},
+		"nobody listens":  {fmt.Sprintf("mqtt://127.0.0.1:%d", freePort(t)), Credentials{}, time.Now(), "Nothing listens at mqtt://127.0.0.1"},
+		"no such name":    {"mqtt://broker.invalid", Credentials{}, time.Now(), "The broker's name broker.invalid is not found"},
+		"no user":         {fmt.Sprintf("mqtt://127.0.0.1:%d", ports[0]), Credentials{}, time.Now(), `does not let the user \"\" in`},
+		"wss, unknown CA": {fmt.Sprintf("wss://127.0.0.1:%d", ports[3]), Credentials{}, time.Now(), "signed by nobody whom this machine trusts"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := startPublisherWith(t, test.url, test.credentials, func(c *Config) {
+				c.Clock = clockOn(func() telemetry.SystemTime { return telemetry.SystemTime{Now: test.system} })
+			})
+			await(t, test.want, func() bool { return strings.Contains(r.log.String(), test.want) })
+		})
+	}
 }
 
 // While the first broker is away the next one is used, and left when the first is back.

@@ -1,0 +1,69 @@
+package publish
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"syscall"
+	"time"
+
+	"github.com/eclipse/paho.mqtt.golang/packets"
+
+	"telemetryd/internal/telemetry"
+)
+
+// missing is a broker that is not reached, or does not let us in: why, in the words of who
+// can mend it.
+func missing(b Broker, c Config, err error) telemetry.Condition {
+	m := telemetry.Condition{Code: "broker_missing", Severity: telemetry.Warning,
+		Title:  fmt.Sprintf("The broker is not reached: %v", err),
+		Remedy: fmt.Sprintf("is there a network, and is %s right? Data is kept and sent later", b)}
+	say := func(code, title, remedy string) telemetry.Condition {
+		m.Code, m.Title, m.Remedy = code, title, remedy+". Data is kept and sent later"
+		return m
+	}
+	if dns, ok := errors.AsType[*net.DNSError](err); ok {
+		return say("broker_missing", fmt.Sprintf("The broker's name %s is not found", dns.Name), "is there a network, and is the name right?")
+	}
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return say("broker_missing", fmt.Sprintf("Nothing listens at %s", b), "does the broker run, is the port right, and does it listen on more than its own loopback?")
+	}
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		return say("broker_untrusted", fmt.Sprintf("The certificate of %s is signed by nobody whom this machine trusts", b), "name the certificate of the CA that signed it with --ca-file")
+	}
+	if host, ok := errors.AsType[x509.HostnameError](err); ok {
+		return say("broker_untrusted", fmt.Sprintf("The certificate of %s is not for %s", b, host.Host), "give --broker a name that the certificate has, or the broker a certificate with this name")
+	}
+	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired {
+		return say("broker_untrusted", outOfDate(b, c, invalid.Cert), "renew the broker's certificate, if the date here is right; without network time or a GPS fix it may not be")
+	}
+	if alert, ok := errors.AsType[tls.AlertError](err); ok {
+		return say("broker_refused", fmt.Sprintf("%s ends the TLS handshake: %v", b, alert), "a broker that wants a client certificate gets it by --cert-file and --key-file; is it signed by the broker's CA, and not expired?")
+	}
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
+		return say("broker_missing", fmt.Sprintf("What answers at %s is not TLS", b), "without TLS it is mqtt:// or ws://; is the port right?")
+	}
+	switch {
+	case errors.Is(err, packets.ErrorRefusedBadUsernameOrPassword), errors.Is(err, packets.ErrorRefusedNotAuthorised):
+		return say("broker_refused", fmt.Sprintf("%s does not let the user %q in", b, c.Credentials.Username), "are --username and --password-file right?")
+	case errors.Is(err, packets.ErrorRefusedIDRejected):
+		return say("broker_refused", fmt.Sprintf("%s does not take the client id %q", b, c.ClientID), "give one that it takes with --client-id")
+	}
+	return m
+}
+
+// outOfDate tells from when until when a certificate is valid, and what the date is here.
+func outOfDate(b Broker, c Config, cert *x509.Certificate) string {
+	now, quality := c.Clock.Now()
+	what := fmt.Sprintf("has expired on %s", cert.NotAfter.Format(time.DateOnly))
+	if now.Before(cert.NotBefore) {
+		what = fmt.Sprintf("is valid only from %s", cert.NotBefore.Format(time.DateOnly))
+	}
+	here := fmt.Sprintf("it is %s here", now.Format(time.DateOnly))
+	if quality == telemetry.Unsynced {
+		here += ", by a clock that nobody has set yet"
+	}
+	return fmt.Sprintf("The certificate of %s %s; %s", b, what, here)
+}
