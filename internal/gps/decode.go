@@ -21,7 +21,7 @@ type decoder struct {
 }
 
 // pause is what separates the cycles of a receiver that rests between them.
-const pause = 50 * time.Millisecond
+const pause = 75 * time.Millisecond
 
 // newDecoder returns a decoder that calls fix for each fix and dropped for each
 // thing refused, and counts both. build is explained at Config.BuildDate. A live

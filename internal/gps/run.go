@@ -189,8 +189,8 @@ func openPort(ctx context.Context, a port.Address, uptime func() time.Duration, 
 }
 
 // wireRest is how long bytes of a receiver may gather: much less than a fix may wait
-// for its last one, and what 9600 baud bring of a sentence at once.
-const wireRest = 20 * time.Millisecond
+// for its last one, and clearly less than pause, or each rest would look like one.
+const wireRest = 50 * time.Millisecond
 
 // opened keeps a nil *port.Port from becoming a stream that is not nil.
 func opened(p *port.Port, err error) (stream, error) {
