@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"iter"
 	"log/slog"
 	"path/filepath"
 
@@ -31,6 +33,11 @@ type (
 	bufferExport struct{ viewed }
 )
 
+// warnings is a log of what a person should know.
+func warnings(w io.Writer) *slog.Logger {
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelWarn}))
+}
+
 // open returns the view, what the daemon kept of the time, and where they are.
 func (c *viewed) open(log *slog.Logger) (v *spool.Spool, state telemetry.ClockState, dir string, err error) {
 	if dir, err = stateDir(c.StateDir); err != nil {
@@ -51,71 +58,76 @@ func (c *viewed) open(log *slog.Logger) (v *spool.Spool, state telemetry.ClockSt
 	return v, state, dir, nil
 }
 
-// each calls f for every record that waits, in order of position.
-func each(v *spool.Spool, f func(spool.Record) error) error {
-	var heads [2]*spool.Record // the next of each class
-	var after [2]uint64
-	for {
-		var first *spool.Record
-		for _, c := range []spool.Class{spool.Telemetry, spool.Event} {
-			if heads[c] == nil {
-				r, ok, err := v.Next(c, after[c])
-				if err != nil {
-					return err
+// records are those that wait, in order of position. An error is the last of them.
+func records(v *spool.Spool) iter.Seq2[spool.Record, error] {
+	return func(yield func(spool.Record, error) bool) {
+		var heads [2]*spool.Record // the next of each class
+		var after [2]uint64
+		for {
+			var first *spool.Record
+			for _, c := range []spool.Class{spool.Telemetry, spool.Event} {
+				if heads[c] == nil {
+					r, ok, err := v.Next(c, after[c])
+					if err != nil {
+						yield(r, err)
+						return
+					}
+					if ok {
+						heads[c], after[c] = &r, r.LSN
+					}
 				}
-				if ok {
-					heads[c], after[c] = &r, r.LSN
+				if h := heads[c]; h != nil && (first == nil || h.LSN < first.LSN) {
+					first = h
 				}
 			}
-			if h := heads[c]; h != nil && (first == nil || h.LSN < first.LSN) {
-				first = h
+			if first == nil || !yield(*first, nil) {
+				return
 			}
-		}
-		if first == nil {
-			return nil
-		}
-		heads[first.Class] = nil
-		if err := f(*first); err != nil {
-			return err
+			heads[first.Class] = nil
 		}
 	}
 }
 
 // Run prints one message a line.
 func (c *bufferExport) Run(s streams) error {
-	log := slog.New(slog.NewTextHandler(s.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	log := warnings(s.err)
 	v, state, _, err := c.open(log)
 	if err != nil {
 		return err
 	}
 	defer v.Close()
 	out := bufio.NewWriter(s.out)
-	err = each(v, func(r spool.Record) error {
+	defer out.Flush() // what came before an error
+	for r, err := range records(v) {
+		if err != nil {
+			return err
+		}
 		m, err := telemetry.ParseRecord(r.Payload)
 		if err != nil {
 			log.Warn("left out: the record cannot be read", "stream_id", r.StreamID, "seq", r.Seq, "error", err)
-			return nil
+			continue
 		}
 		if b := state.Boots[m.BootID]; !b.GuessZero.IsZero() {
 			if m, err = m.Corrected(b.GuessZero, b.GuessClock); err != nil {
 				log.Warn("a record keeps its guessed time", "stream_id", r.StreamID, "seq", r.Seq, "error", err)
 			}
 		}
-		_, err = out.Write(append(m.Message(r.StreamID, r.Seq), '\n'))
-		return err
-	})
-	return errors.Join(err, out.Flush())
+		if _, err := out.Write(append(m.Message(r.StreamID, r.Seq), '\n')); err != nil {
+			return err
+		}
+	}
+	return out.Flush()
 }
 
 // bufferReport is what stat tells.
 type bufferReport struct {
-	StateDir  string      `json:"state_dir"`
-	Records   uint64      `json:"records"` // that wait
-	Telemetry uint64      `json:"telemetry"`
-	Events    uint64      `json:"events"`
-	DiskBytes int64       `json:"disk_bytes"`
-	Oldest    *waiting    `json:"oldest,omitempty"`
-	Gaps      []gapReport `json:"gaps"` // lost, and not yet told to the broker
+	StateDir  string              `json:"state_dir"`
+	Records   uint64              `json:"records"` // that wait
+	Telemetry uint64              `json:"telemetry"`
+	Events    uint64              `json:"events"`
+	DiskBytes int64               `json:"disk_bytes"`
+	Oldest    *waiting            `json:"oldest,omitempty"`
+	Gaps      []telemetry.DataGap `json:"gaps"` // lost, and not yet told to the broker
 }
 
 type waiting struct {
@@ -124,37 +136,29 @@ type waiting struct {
 	T        string `json:"t,omitempty"` // of its newest sample; absent while the time of its boot is not known
 }
 
-type gapReport struct {
-	StreamID string `json:"gap_stream_id"`
-	FirstSeq uint64 `json:"first_seq"`
-	LastSeq  uint64 `json:"last_seq"`
-	Reason   string `json:"reason"`
-}
-
 // Run prints figures of the buffer.
 func (c *bufferStat) Run(s streams) error {
-	v, state, dir, err := c.open(slog.New(slog.NewTextHandler(s.err, &slog.HandlerOptions{Level: slog.LevelWarn})))
+	v, state, dir, err := c.open(warnings(s.err))
 	if err != nil {
 		return err
 	}
 	defer v.Close()
 	st := v.Stats()
-	report := bufferReport{StateDir: dir, Records: st.Records, Telemetry: st.UnackedTelemetry, Events: st.UnackedEvents, DiskBytes: st.Bytes, Gaps: []gapReport{}}
-	stop := errors.New("one is enough")
-	err = each(v, func(r spool.Record) error {
+	report := bufferReport{StateDir: dir, Records: st.Records, Telemetry: st.UnackedTelemetry, Events: st.UnackedEvents, DiskBytes: st.Bytes, Gaps: []telemetry.DataGap{}}
+	for r, err := range records(v) {
+		if err != nil {
+			return err
+		}
 		report.Oldest = &waiting{StreamID: r.StreamID, Seq: r.Seq}
 		if m, err := telemetry.ParseRecord(r.Payload); err == nil {
 			if b := state.Boots[m.BootID]; !b.Zero.IsZero() {
 				report.Oldest.T = telemetry.FormatTime(b.Zero.Add(m.Newest))
 			}
 		}
-		return stop
-	})
-	if err != nil && !errors.Is(err, stop) {
-		return err
+		break // one is enough
 	}
 	for _, g := range v.Gaps() {
-		report.Gaps = append(report.Gaps, gapReport(g))
+		report.Gaps = append(report.Gaps, telemetry.DataGap(g))
 	}
 	if c.JSON {
 		return json.NewEncoder(s.out).Encode(report)

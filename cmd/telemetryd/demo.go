@@ -36,7 +36,7 @@ const demoInterval = time.Second
 // broker is what runs in a car, and what is shown comes from the broker.
 func (c *demoCommand) Run(ctx context.Context, s streams) error {
 	if !idPattern.MatchString(c.VehicleID) {
-		return &usageError{fmt.Errorf("--vehicle-id: %q is not allowed; allowed: 1 to 64 of A-Z a-z 0-9 . _ -", c.VehicleID)}
+		return badVehicleID(c.VehicleID)
 	}
 	state, err := os.MkdirTemp("", "telemetryd-demo-")
 	if err != nil {

@@ -148,6 +148,14 @@ var (
 	prefixPattern = regexp.MustCompile(`^[^/#+$\x00][^#+\x00]{0,127}$`)
 )
 
+// allowedID is idPattern for people.
+const allowedID = "1 to 64 of A-Z a-z 0-9 . _ -"
+
+// badVehicleID is for commands that take the id as a flag alone.
+func badVehicleID(id string) error {
+	return &usageError{fmt.Errorf("--vehicle-id: %q is not allowed; allowed: %s", id, allowedID)}
+}
+
 // judge checks every setting and returns all that is wrong.
 func (s *settings) judge() (options, error) {
 	var o options
@@ -162,9 +170,9 @@ func (s *settings) judge() (options, error) {
 
 	switch o.vehicleID = s.VehicleID; {
 	case o.vehicleID == "":
-		errs = append(errs, errors.New("no vehicle id: give --vehicle-id, TELEMETRYD_VEHICLE_ID or vehicle_id in the file; allowed: 1 to 64 of A-Z a-z 0-9 . _ -"))
+		errs = append(errs, errors.New("no vehicle id: give --vehicle-id, TELEMETRYD_VEHICLE_ID or vehicle_id in the file; allowed: "+allowedID))
 	case !idPattern.MatchString(o.vehicleID):
-		wrong("vehicle-id", o.vehicleID, "1 to 64 of A-Z a-z 0-9 . _ -")
+		wrong("vehicle-id", o.vehicleID, allowedID)
 	}
 	for _, b := range s.Broker {
 		broker, err := publish.ParseBroker(b)

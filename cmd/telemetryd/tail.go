@@ -8,12 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"sync"
 	"time"
-
-	"golang.org/x/term"
 
 	"telemetryd/internal/publish"
 	"telemetryd/ledger"
@@ -51,7 +48,7 @@ func (c *tailCommand) Run(ctx context.Context, s streams) error {
 	case err != nil:
 		return &usageError{fmt.Errorf("--broker: %w", err)}
 	case !idPattern.MatchString(c.VehicleID):
-		return &usageError{fmt.Errorf("--vehicle-id: %q is not allowed; allowed: 1 to 64 of A-Z a-z 0-9 . _ -", c.VehicleID)}
+		return badVehicleID(c.VehicleID)
 	case !prefixPattern.MatchString(c.TopicPrefix):
 		return &usageError{fmt.Errorf("--topic-prefix: %q is not allowed; allowed: 1 to 128 characters without # and +", c.TopicPrefix)}
 	}
@@ -64,8 +61,8 @@ func (c *tailCommand) Run(ctx context.Context, s streams) error {
 		defer stop()
 	}
 	t := &tail{out: s.out}
-	if f, ok := s.out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		t.view = newView(s.out)
+	if v := newView(s.out); v.tty {
+		t.view = v
 	}
 	if c.Verify {
 		t.ledger = &ledger.Ledger{}
@@ -112,10 +109,11 @@ func (t *tail) message(topic string, payload []byte) {
 	}
 	switch {
 	case t.view != nil:
+		above := ""
 		if t.ledger != nil {
-			t.view.head(summary(t.ledger.Report()))
+			above = summary(t.ledger.Report())
 		}
-		t.view.message(topic, payload)
+		t.view.show(topic, m, err, above)
 	case m.Samples != nil:
 		for _, sample := range m.Samples {
 			t.line(sample)

@@ -27,7 +27,7 @@ type view struct {
 	batches  int
 	samples  int
 	messages []string // the last lines that are no samples
-	first    string   // a line above the table; empty for none
+	above    string   // a line above the table; empty for none
 	drawn    int      // lines of the table on the screen
 }
 
@@ -46,9 +46,15 @@ func (v *view) Write(line []byte) (int, error) {
 
 // message takes one message as it came from the broker.
 func (v *view) message(topic string, payload []byte) {
+	m, err := ledger.Parse(payload)
+	v.show(topic, m, err, "")
+}
+
+// show takes a message, or why it is none, and a line to put above the table.
+func (v *view) show(topic string, m ledger.Message, err error, above string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	m, err := ledger.Parse(payload)
+	v.above = above
 	switch {
 	case err != nil:
 		v.note(fmt.Sprintf("%s: %v", topic, err))
@@ -65,13 +71,6 @@ func (v *view) message(topic string, payload []byte) {
 	if v.tty {
 		v.draw()
 	}
-}
-
-// head puts a line above the table.
-func (v *view) head(line string) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.first = line
 }
 
 // sample notes the fields of a sample, or prints them in their order.
@@ -127,8 +126,8 @@ func (v *view) draw() {
 		}
 	}
 	lines := []string{fmt.Sprintf("%d samples in %d batches from the broker, newest %s   (Ctrl-C ends)", v.samples, v.batches, v.t)}
-	if v.first != "" {
-		lines = append(lines, v.first)
+	if v.above != "" {
+		lines = append(lines, v.above)
 	}
 	lines = append(lines, v.table(width, height-len(v.messages)-len(lines)-3)...)
 	lines = append(lines, v.messages...)

@@ -2,6 +2,7 @@ package publish
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"sync"
@@ -62,38 +63,20 @@ func (c *connection) isLost() bool {
 // dial connects to one broker. The last will is on its way with the connection.
 func (p *publisher) dial(ctx context.Context, b Broker) (*connection, error) {
 	c := &connection{broker: b, lost: make(chan struct{})}
-	o := mqtt.NewClientOptions().
-		AddBroker(b.String()).
-		SetClientID(p.ClientID).
-		SetUsername(p.Credentials.Username).
-		SetProtocolVersion(4). // MQTT 3.1.1
-		SetCleanSession(true).
-		SetAutoReconnect(false).
-		SetConnectRetry(false).
-		SetOrderMatters(false).
-		SetConnectTimeout(connectLimit).
-		SetWriteTimeout(writeLimit).
-		SetKeepAlive(keepAlive).
-		SetPingTimeout(pingLimit).
-		SetBinaryWill(p.topic(p.VehicleID, statusOf), p.statusMessage(offlineWill), 1, true).
-		SetConnectionLostHandler(func(_ mqtt.Client, err error) { c.lose(err) })
-	password, err := p.Credentials.password()
+	o, err := p.Credentials.options(b, p.ClientID, p.sessions, func() time.Time { // the system's may be of 1970
+		now, _ := p.Clock.Now()
+		return now
+	})
 	if err != nil {
 		return nil, err
 	}
-	o.SetPassword(password)
-	if b.secure() {
-		t, err := p.Credentials.tlsConfig(p.sessions)
-		if err != nil {
-			return nil, err
-		}
-		t.ServerName = b.url.Hostname()
-		t.Time = func() time.Time { // the system's may be of 1970
-			now, _ := p.Clock.Now()
-			return now
-		}
-		o.SetTLSConfig(t)
-	}
+	o.SetCleanSession(true).
+		SetAutoReconnect(false).
+		SetConnectRetry(false).
+		SetOrderMatters(false).
+		SetWriteTimeout(writeLimit).
+		SetBinaryWill(p.topic(p.VehicleID, statusOf), p.statusMessage(offlineWill), 1, true).
+		SetConnectionLostHandler(func(_ mqtt.Client, err error) { c.lose(err) })
 	c.client = mqtt.NewClient(o)
 	token := c.client.Connect()
 	select {
@@ -109,6 +92,33 @@ func (p *publisher) dial(ctx context.Context, b Broker) (*connection, error) {
 	}
 	go c.client.Disconnect(0) // waits for the attempt to end by its own limits
 	return nil, fmt.Errorf("connect to %s: %w", b, err)
+}
+
+// options are what every client has in common. sessions, which may be nil, makes a TLS
+// reconnection cheap; now, which may be nil, is what certificates are judged by.
+func (c Credentials) options(b Broker, clientID string, sessions tls.ClientSessionCache, now func() time.Time) (*mqtt.ClientOptions, error) {
+	password, err := c.password()
+	if err != nil {
+		return nil, err
+	}
+	o := mqtt.NewClientOptions().
+		AddBroker(b.String()).
+		SetClientID(clientID).
+		SetUsername(c.Username).
+		SetPassword(password).
+		SetProtocolVersion(4). // MQTT 3.1.1
+		SetConnectTimeout(connectLimit).
+		SetKeepAlive(keepAlive).
+		SetPingTimeout(pingLimit)
+	if b.secure() {
+		t, err := c.tlsConfig(sessions)
+		if err != nil {
+			return nil, err
+		}
+		t.ServerName, t.Time = b.url.Hostname(), now
+		o.SetTLSConfig(t)
+	}
+	return o, nil
 }
 
 // sent is a message under way.

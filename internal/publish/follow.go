@@ -49,20 +49,17 @@ func Follow(ctx context.Context, f Follower) error {
 	client := mqtt.NewClient(o)
 	for wait := firstRetry; ctx.Err() == nil; wait = min(2*wait, lastRetry) {
 		token := client.Connect()
+		again := make(<-chan time.Time) // never, once it is connected
 		select {
 		case <-token.Done():
+			if err := token.Error(); err != nil {
+				f.Said(fmt.Errorf("connect to %s: %w", f.Broker, err))
+				again = time.After(wait)
+			}
 		case <-ctx.Done():
 		}
-		if ctx.Err() == nil && token.Error() == nil {
-			<-ctx.Done()
-			break
-		}
-		if ctx.Err() != nil {
-			break
-		}
-		f.Said(fmt.Errorf("connect to %s: %w", f.Broker, token.Error()))
 		select {
-		case <-time.After(wait):
+		case <-again:
 		case <-ctx.Done():
 		}
 	}
@@ -77,22 +74,7 @@ func Follow(ctx context.Context, f Follower) error {
 const refusedSubscription = 0x80
 
 func (f Follower) options() (*mqtt.ClientOptions, error) {
-	o := mqtt.NewClientOptions().AddBroker(f.Broker.String()).SetClientID(f.ClientID).SetUsername(f.Credentials.Username).
-		SetProtocolVersion(4).SetConnectTimeout(connectLimit).SetKeepAlive(keepAlive).SetPingTimeout(pingLimit)
-	password, err := f.Credentials.password()
-	if err != nil {
-		return nil, err
-	}
-	o.SetPassword(password)
-	if f.Broker.secure() {
-		t, err := f.Credentials.tlsConfig(nil)
-		if err != nil {
-			return nil, err
-		}
-		t.ServerName = f.Broker.url.Hostname()
-		o.SetTLSConfig(t)
-	}
-	return o, nil
+	return f.Credentials.options(f.Broker, f.ClientID, nil, nil)
 }
 
 // forget makes the broker drop what it kept: a clean session under the same name.

@@ -21,7 +21,7 @@ func missing(b Broker, c Config, err error) telemetry.Condition {
 		Title:  fmt.Sprintf("The broker is not reached: %v", err),
 		Remedy: fmt.Sprintf("is there a network, and is %s right? Data is kept and sent later", b)}
 	say := func(code, title, remedy string) telemetry.Condition {
-		m.Code, m.Title, m.Remedy = code, title, remedy+". Data is kept and sent later"
+		m.Code, m.Title, m.Remedy = code, title, remedy+" Data is kept and sent later"
 		return m
 	}
 	if dns, ok := errors.AsType[*net.DNSError](err); ok {
@@ -31,13 +31,13 @@ func missing(b Broker, c Config, err error) telemetry.Condition {
 		return say("broker_missing", fmt.Sprintf("Nothing listens at %s", b), "does the broker run, is the port right, and does it listen on more than its own loopback?")
 	}
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
-		return say("broker_untrusted", fmt.Sprintf("The certificate of %s is signed by nobody whom this machine trusts", b), "name the certificate of the CA that signed it with --ca-file")
+		return say("broker_untrusted", fmt.Sprintf("The certificate of %s is signed by nobody whom this machine trusts", b), "name the certificate of the CA that signed it with --ca-file.")
 	}
 	if host, ok := errors.AsType[x509.HostnameError](err); ok {
-		return say("broker_untrusted", fmt.Sprintf("The certificate of %s is not for %s", b, host.Host), "give --broker a name that the certificate has, or the broker a certificate with this name")
+		return say("broker_untrusted", fmt.Sprintf("The certificate of %s is not for %s", b, host.Host), "give --broker a name that the certificate has, or the broker a certificate with this name.")
 	}
 	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired {
-		return say("broker_untrusted", outOfDate(b, c, invalid.Cert), "renew the broker's certificate, if the date here is right; without network time or a GPS fix it may not be")
+		return say("broker_untrusted", outOfDate(b, c, invalid.Cert), "renew the broker's certificate, if the date here is right; without network time or a GPS fix it may not be.")
 	}
 	if alert, ok := errors.AsType[tls.AlertError](err); ok {
 		return say("broker_refused", fmt.Sprintf("%s ends the TLS handshake: %v", b, alert), "a broker that wants a client certificate gets it by --cert-file and --key-file; is it signed by the broker's CA, and not expired?")
@@ -49,7 +49,7 @@ func missing(b Broker, c Config, err error) telemetry.Condition {
 	case errors.Is(err, packets.ErrorRefusedBadUsernameOrPassword), errors.Is(err, packets.ErrorRefusedNotAuthorised):
 		return say("broker_refused", fmt.Sprintf("%s does not let the user %q in", b, c.Credentials.Username), "are --username and --password-file right?")
 	case errors.Is(err, packets.ErrorRefusedIDRejected):
-		return say("broker_refused", fmt.Sprintf("%s does not take the client id %q", b, c.ClientID), "give one that it takes with --client-id")
+		return say("broker_refused", fmt.Sprintf("%s does not take the client id %q", b, c.ClientID), "give one that it takes with --client-id.")
 	}
 	return m
 }

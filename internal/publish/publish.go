@@ -286,7 +286,7 @@ func (p *publisher) statusMessage(s state) []byte {
 func (p *publisher) announceGaps() {
 	gaps := p.Store.Gaps()
 	for i, g := range gaps {
-		if err := p.appendGap(telemetry.DataGap{StreamID: g.StreamID, FirstSeq: g.FirstSeq, LastSeq: g.LastSeq, Reason: g.Reason}); err == nil {
+		if err := p.appendGap(telemetry.DataGap(g)); err == nil {
 			err = p.Store.ForgetGaps(gaps[i : i+1])
 			if err == nil {
 				continue

@@ -12,6 +12,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"telemetryd/internal/spool"
@@ -57,9 +58,8 @@ type Recorder struct {
 
 	batch   telemetry.Batch
 	waiting []record
-	bytes   int  // of waiting
-	givenUp int  // records since the buffer failed
-	telling bool // a correction waits
+	bytes   int // of waiting
+	givenUp int // records since the buffer failed
 }
 
 type record struct {
@@ -181,11 +181,10 @@ func (r *Recorder) sealAs(e telemetry.Event, tells *telemetry.Correction) {
 
 // correct tells what the time was while it was only guessed.
 func (r *Recorder) correct() {
-	if r.telling {
+	if slices.ContainsFunc(r.waiting, func(w record) bool { return w.tells != nil }) {
 		return
 	}
 	if owed, ok := r.Clock.Correction(); ok {
-		r.telling = true
 		r.sealAs(telemetry.Event{Type: "clock_correction", Severity: telemetry.Info, At: r.Clock.Uptime(), Data: owed}, &owed)
 	}
 }
@@ -209,12 +208,8 @@ func (r *Recorder) accept(w record, rec telemetry.Record) {
 // remove takes the oldest record that waits away. A correction is owed again unless the
 // clock was told that it is durable.
 func (r *Recorder) remove() {
-	w := r.waiting[0]
+	r.bytes -= len(r.waiting[0].payload)
 	r.waiting = r.waiting[1:]
-	r.bytes -= len(w.payload)
-	if w.tells != nil {
-		r.telling = false
-	}
 }
 
 // store writes what waits, oldest first, until the buffer refuses.

@@ -2,7 +2,6 @@ package spool
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -56,8 +55,6 @@ func segmentNames(dir string) ([]string, error) {
 // it would, and nothing comes of it.
 type viewFS struct{ osFS }
 
-var errViewed = errors.New("a view writes nothing")
-
 func (viewFS) mkdirAll(string) error        { return nil }
 func (viewFS) remove(string) error          { return nil }
 func (viewFS) rename(string, string) error  { return nil }
@@ -67,7 +64,7 @@ func (viewFS) lock(string) (release, error) { return func() error { return nil }
 // create is asked for where slots are missing: the daemon makes them at its first start,
 // or is about to.
 func (viewFS) create(path string) (file, error) {
-	return nil, fmt.Errorf("%s is missing: %w: %w", path, fs.ErrNotExist, errViewed)
+	return nil, wrapPath("create in a view", path, fs.ErrNotExist)
 }
 
 func (viewFS) open(path string) (file, error) {
