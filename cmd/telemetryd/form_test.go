@@ -2,20 +2,17 @@ package main
 
 import (
 	"bytes"
-	"compress/gzip"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/klauspost/compress/zstd"
-
 	"telemetryd/internal/telemetry"
+	"telemetryd/ledger"
 )
 
 // A batch in any form says what the car said. The subscriber is stock mosquitto_sub,
@@ -44,7 +41,10 @@ func TestForms(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				plain := unpacked(t, payload)
+				plain, err := ledger.Unpack(payload)
+				if err != nil {
+					t.Fatal(err)
+				}
 				if compressed := !bytes.Equal(plain, payload); compressed != strings.Contains(t.Name(), "compress") {
 					t.Errorf("begins %x", payload[:4])
 				}
@@ -55,25 +55,6 @@ func TestForms(t *testing.T) {
 			}
 		})
 	}
-}
-
-func unpacked(t *testing.T, payload []byte) (plain []byte) {
-	t.Helper()
-	var r io.Reader = bytes.NewReader(payload)
-	var err error
-	switch {
-	case bytes.HasPrefix(payload, []byte{0x1f, 0x8b}):
-		r, err = gzip.NewReader(r)
-	case bytes.HasPrefix(payload, []byte{0x28, 0xb5, 0x2f, 0xfd}):
-		r, err = zstd.NewReader(r)
-	}
-	if err == nil {
-		plain, err = io.ReadAll(r)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return plain
 }
 
 // inRows reads a batch of either form.

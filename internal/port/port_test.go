@@ -52,17 +52,24 @@ func TestParseRefuses(t *testing.T) {
 
 func fixedUptime() time.Duration { return 42 * time.Second }
 
-func TestSerial(t *testing.T) {
+// onTerminal opens a port on a pseudo terminal. All three are closed at the end of the test.
+func onTerminal(t *testing.T) (master, slave *os.File, p *Port) {
+	t.Helper()
 	master, slave, err := pty.Open()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer master.Close()
-	p, err := Open(t.Context(), Address{Scheme: "serial", Path: slave.Name()}, fixedUptime, nil)
-	if err != nil {
+	t.Cleanup(func() { master.Close() })
+	t.Cleanup(func() { slave.Close() })
+	if p, err = Open(t.Context(), Address{Scheme: "serial", Path: slave.Name()}, fixedUptime, nil); err != nil {
 		t.Fatal(err)
 	}
-	defer p.Close()
+	t.Cleanup(func() { p.Close() })
+	return master, slave, p
+}
+
+func TestSerial(t *testing.T) {
+	master, slave, p := onTerminal(t)
 	slave.Close()
 	if err := p.SetBaud(9600); err != nil {
 		t.Error(err)
@@ -90,16 +97,7 @@ func TestSerial(t *testing.T) {
 // wait for it.
 func TestRest(t *testing.T) {
 	for _, rest := range []time.Duration{20 * time.Millisecond, time.Hour} {
-		master, slave, err := pty.Open()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer master.Close()
-		p, err := Open(t.Context(), Address{Scheme: "serial", Path: slave.Name()}, fixedUptime, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer p.Close()
+		master, slave, p := onTerminal(t)
 		slave.Close()
 		p.Rest(rest)
 		came := ""
@@ -128,17 +126,7 @@ func TestRest(t *testing.T) {
 
 // Bytes that another program took are no end, and nothing is spent on waiting for more.
 func TestSharedSerial(t *testing.T) {
-	master, slave, err := pty.Open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer master.Close()
-	defer slave.Close()
-	p, err := Open(t.Context(), Address{Scheme: "serial", Path: slave.Name()}, fixedUptime, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer p.Close()
+	master, slave, p := onTerminal(t)
 	other := make(chan struct{})
 	go func() { // reads what it can, as the port does
 		defer close(other)
@@ -180,18 +168,8 @@ func TestSharedSerial(t *testing.T) {
 
 // A device that takes no bytes must not hold its owner.
 func TestSerialWriteEnds(t *testing.T) {
-	master, slave, err := pty.Open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer master.Close()
-	defer slave.Close()
-	p, err := Open(t.Context(), Address{Scheme: "serial", Path: slave.Name()}, fixedUptime, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer p.Close()
-	err = p.Write(make([]byte, 1<<20), 200*time.Millisecond)
+	_, _, p := onTerminal(t)
+	err := p.Write(make([]byte, 1<<20), 200*time.Millisecond)
 	if err == nil || !strings.Contains(err.Error(), "not taken within 200ms") {
 		t.Errorf("Write = %v", err)
 	}

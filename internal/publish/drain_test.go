@@ -17,39 +17,32 @@ import (
 	"telemetryd/internal/telemetry"
 )
 
-// far passes connections to a broker on, each byte half a round trip late, either way.
-type far struct {
-	net.Listener
-	passing sync.WaitGroup
-}
-
-func newFar(t testing.TB, broker string, roundTrip time.Duration) *far {
+// newProxy passes connections to a broker on, with up and down for what goes to it and
+// comes from it.
+func newProxy(t testing.TB, broker string, up, down func(to, from net.Conn)) (address string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := &far{Listener: l}
-	f.passing.Go(func() {
-		for {
-			near, err := l.Accept()
-			if err != nil {
-				return
-			}
-			other, err := net.Dial("tcp", broker)
-			if err != nil {
-				near.Close()
-				continue
-			}
-			f.passing.Go(func() { late(other, near, roundTrip/2) })
-			f.passing.Go(func() { late(near, other, roundTrip/2) })
+	var passing sync.WaitGroup
+	address, stop := serveTCP(t, func(near net.Conn) {
+		far, err := net.Dial("tcp", broker)
+		if err != nil {
+			near.Close()
+			return
 		}
+		passing.Go(func() { up(far, near) })
+		passing.Go(func() { down(near, far) })
 	})
 	t.Cleanup(func() {
-		l.Close()
-		f.passing.Wait()
+		stop()
+		passing.Wait()
 	})
-	return f
+	return address
+}
+
+// newFar is a proxy where each byte comes half a round trip late, either way.
+func newFar(t testing.TB, broker string, roundTrip time.Duration) (address string) {
+	t.Helper()
+	pass := func(to, from net.Conn) { late(to, from, roundTrip/2) }
+	return newProxy(t, broker, pass, pass)
 }
 
 // late copies until either side ends; then it ends the other one.
@@ -181,7 +174,7 @@ func BenchmarkDrain(b *testing.B) {
 				startMosquitto(b, b.TempDir(), "allow_anonymous true\nmax_inflight_messages 0\nmax_queued_messages 0\nlistener %[1]d 127.0.0.1\n", []int{port})
 				address := fmt.Sprintf("127.0.0.1:%d", port)
 				if roundTrip > 0 {
-					address = newFar(b, address, roundTrip).Addr().String()
+					address = newFar(b, address, roundTrip)
 				}
 				for b.Loop() {
 					took := drainPaho

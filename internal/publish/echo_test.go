@@ -51,43 +51,30 @@ func TestDeliveryCheck(t *testing.T) {
 // A broker that closes the connection on the subscription is not asked at the next one.
 func TestSubscriptionClosed(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
 	subscribed := make(chan bool, 10)
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			buf := make([]byte, 64<<10)
-			if _, err := c.Read(buf); err == nil {
-				_, _ = c.Write([]byte{0x20, 2, 0, 0}) // CONNACK
-			}
-			asked := false
-			for _ = c.SetReadDeadline(time.Now().Add(2 * time.Second)); !asked; {
-				n, err := c.Read(buf)
-				if err != nil {
-					break
-				}
-				asked = strings.Contains(string(buf[:n]), "\x82") && strings.Contains(string(buf[:n]), "vehicles/van-1/status\x01") // SUBSCRIBE
-			}
-			subscribed <- asked
-			c.Close()
+	address, stop := serveTCP(t, func(c net.Conn) {
+		buf := make([]byte, 64<<10)
+		if _, err := c.Read(buf); err == nil {
+			_, _ = c.Write([]byte{0x20, 2, 0, 0}) // CONNACK
 		}
+		asked := false
+		for _ = c.SetReadDeadline(time.Now().Add(2 * time.Second)); !asked; {
+			n, err := c.Read(buf)
+			if err != nil {
+				break
+			}
+			asked = strings.Contains(string(buf[:n]), "\x82") && strings.Contains(string(buf[:n]), "vehicles/van-1/status\x01") // SUBSCRIBE
+		}
+		subscribed <- asked
+		c.Close()
 	})
-	r := startPublisher(t, "mqtt://"+l.Addr().String(), Credentials{})
+	r := startPublisher(t, "mqtt://"+address, Credentials{})
 	for i, want := range []bool{true, false, false} {
 		if got := <-subscribed; got != want {
 			t.Errorf("connection %d: subscribed %v", i, got)
 		}
 	}
 	await(t, "a warning", func() bool { return strings.Contains(r.log.String(), "broker_no_echo") })
-	l.Close()
 	r.stop()
-	serving.Wait()
+	stop()
 }

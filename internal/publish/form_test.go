@@ -1,49 +1,18 @@
 package publish
 
 import (
-	"bytes"
-	"compress/gzip"
 	"encoding/json"
 	"fmt"
-	"io"
 	"math"
 	"net"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/klauspost/compress/zstd"
-
 	"telemetryd/internal/spool"
 	"telemetryd/internal/telemetry"
+	"telemetryd/ledger"
 )
-
-// unpacked is a payload as a consumer reads it, who tells by the first bytes.
-func unpacked(t *testing.T, payload []byte) []byte {
-	t.Helper()
-	var out []byte
-	var err error
-	switch {
-	case bytes.HasPrefix(payload, []byte{0x1f, 0x8b}):
-		var r *gzip.Reader
-		if r, err = gzip.NewReader(bytes.NewReader(payload)); err == nil {
-			out, err = io.ReadAll(r)
-		}
-	case bytes.HasPrefix(payload, []byte{0x28, 0xb5, 0x2f, 0xfd}):
-		var d *zstd.Decoder
-		if d, err = zstd.NewReader(nil); err == nil {
-			defer d.Close()
-			out, err = d.DecodeAll(payload, nil)
-		}
-	default:
-		return payload
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out
-}
 
 func TestForms(t *testing.T) {
 	var b telemetry.Batch
@@ -66,8 +35,9 @@ func TestForms(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if plain := unpacked(t, got); string(plain) != string(want.Message("stream", 7)) || !json.Valid(plain) {
-			t.Errorf("%+v: %s", f, plain)
+		plain, err := ledger.Unpack(got)
+		if err != nil || string(plain) != string(want.Message("stream", 7)) || !json.Valid(plain) {
+			t.Errorf("%+v: %s, %v", f, plain, err)
 		}
 		if compressed := f.Compression == Gzip || f.Compression == Zstd; compressed != (got[0] != '{') {
 			t.Errorf("%+v begins %x", f, got[:4])
@@ -75,50 +45,27 @@ func TestForms(t *testing.T) {
 	}
 }
 
-// meter passes a connection on and counts what goes to the broker and back.
+// meter is a proxy that counts what goes to the broker and back.
 type meter struct {
-	net.Listener
+	address  string
 	up, down atomic.Int64
-	passing  sync.WaitGroup
 }
 
 func newMeter(t *testing.T, broker string) *meter {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := &meter{Listener: l}
-	m.passing.Go(func() {
+	m := &meter{}
+	pass := func(to, from net.Conn, n *atomic.Int64) {
+		buf := make([]byte, 32<<10)
 		for {
-			c, err := l.Accept()
-			if err != nil {
+			got, err := from.Read(buf)
+			n.Add(int64(got))
+			if _, failed := to.Write(buf[:got]); err != nil || failed != nil {
+				to.Close()
 				return
 			}
-			far, err := net.Dial("tcp", broker)
-			if err != nil {
-				c.Close()
-				continue
-			}
-			pass := func(to, from net.Conn, n *atomic.Int64) {
-				buf := make([]byte, 32<<10)
-				for {
-					got, err := from.Read(buf)
-					n.Add(int64(got))
-					if _, failed := to.Write(buf[:got]); err != nil || failed != nil {
-						to.Close()
-						return
-					}
-				}
-			}
-			m.passing.Go(func() { pass(far, c, &m.up) })
-			m.passing.Go(func() { pass(c, far, &m.down) })
 		}
-	})
-	t.Cleanup(func() {
-		l.Close()
-		m.passing.Wait()
-	})
+	}
+	m.address = newProxy(t, broker, func(far, near net.Conn) { pass(far, near, &m.up) }, func(near, far net.Conn) { pass(near, far, &m.down) })
 	return m
 }
 
@@ -159,7 +106,7 @@ func TestWire(t *testing.T) {
 	perSecond := func(t *testing.T, f Form, batches []telemetry.Batch) float64 {
 		t.Helper()
 		m := newMeter(t, fmt.Sprintf("127.0.0.1:%d", ports[0]))
-		r := startPublisherWith(t, fmt.Sprintf("mqtts://127.0.0.1:%d", m.Addr().(*net.TCPAddr).Port), Credentials{CAFile: ca}, func(c *Config) { c.Form, c.WriteOnly = f, true })
+		r := startPublisherWith(t, "mqtts://"+m.address, Credentials{CAFile: ca}, func(c *Config) { c.Form, c.WriteOnly = f, true })
 		r.record(t, 50) // connected, and the status is out
 		await(t, "the PUBACK of a batch", func() bool { return r.spool.Stats().Records == 0 })
 		before := m.up.Load() + m.down.Load()

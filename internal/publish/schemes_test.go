@@ -195,13 +195,19 @@ func clockOn(system func() telemetry.SystemTime) *telemetry.Clock {
 	return telemetry.NewClock(telemetry.ClockConfig{BootID: "boot", Uptime: func() time.Duration { return time.Since(began) }, System: system})
 }
 
-// record appends one batch.
+// record appends a batch of one reading.
 func (r *rig) record(t *testing.T, speed float64) {
 	t.Helper()
 	var b telemetry.Batch
 	reading := telemetry.Reading{Arrived: r.clock.Uptime()}
 	reading.Add("vehicle_speed_kmh", speed)
 	b.Add(reading)
+	r.append(t, &b)
+}
+
+// append appends a batch.
+func (r *rig) append(t *testing.T, b *telemetry.Batch) {
+	t.Helper()
 	zero, q := r.clock.Zero()
 	payload, err := b.Seal("van-1", "boot", zero, q).Marshal()
 	if err != nil {
@@ -209,6 +215,29 @@ func (r *rig) record(t *testing.T, speed float64) {
 	}
 	if _, err := r.spool.Append(spool.Telemetry, payload); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// serveTCP accepts connections and serves one after the other until stop.
+func serveTCP(t testing.TB, serve func(net.Conn)) (address string, stop func()) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			serve(c)
+		}
+	})
+	return l.Addr().String(), func() {
+		l.Close()
+		serving.Wait()
 	}
 }
 
@@ -342,35 +371,23 @@ func TestClientIDClash(t *testing.T) {
 // A connection that ends without PUBACK acknowledges nothing, whatever the client's
 // tokens say.
 func TestNoAckWithoutPUBACK(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	var serving sync.WaitGroup
 	rounds := make(chan struct{}, 100)
-	serving.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			buf := make([]byte, 64<<10)
-			if _, err := c.Read(buf); err == nil { // CONNECT
-				_, _ = c.Write([]byte{0x20, 2, 0, 0}) // CONNACK, accepted
-				for total := 0; total < 500; {        // some PUBLISH, never answered
-					n, err := c.Read(buf)
-					if err != nil {
-						break
-					}
-					total += n
+	address, stop := serveTCP(t, func(c net.Conn) {
+		buf := make([]byte, 64<<10)
+		if _, err := c.Read(buf); err == nil { // CONNECT
+			_, _ = c.Write([]byte{0x20, 2, 0, 0}) // CONNACK, accepted
+			for total := 0; total < 500; {        // some PUBLISH, never answered
+				n, err := c.Read(buf)
+				if err != nil {
+					break
 				}
+				total += n
 			}
-			c.Close()
-			rounds <- struct{}{}
 		}
+		c.Close()
+		rounds <- struct{}{}
 	})
-	r := startPublisher(t, "mqtt://"+l.Addr().String(), Credentials{})
+	r := startPublisher(t, "mqtt://"+address, Credentials{})
 	for i := range 20 {
 		r.record(t, float64(i))
 	}
@@ -379,30 +396,16 @@ func TestNoAckWithoutPUBACK(t *testing.T) {
 	if n := r.spool.Stats().Records; n != 20 {
 		t.Errorf("%d of 20 records wait", n)
 	}
-	l.Close()
 	r.stop()
-	serving.Wait()
+	stop()
 }
 
 // A broker that accepts and then says nothing does not hold a stop.
 func TestStopInBlackHole(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
 	accepted := make(chan net.Conn, 10)
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			accepted <- c
-		}
-	})
-	r := startPublisher(t, "mqtt://"+l.Addr().String(), Credentials{})
+	address, stop := serveTCP(t, func(c net.Conn) { accepted <- c })
+	defer stop()
+	r := startPublisher(t, "mqtt://"+address, Credentials{})
 	c := <-accepted
 	began := time.Now()
 	r.stop()
@@ -410,8 +413,6 @@ func TestStopInBlackHole(t *testing.T) {
 		t.Errorf("the stop took %v", took)
 	}
 	c.Close()
-	l.Close()
-	serving.Wait()
 }
 
 func TestParseBroker(t *testing.T) {

@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"telemetryd/internal/spool"
 	"telemetryd/internal/telemetry"
 )
 
@@ -68,14 +67,7 @@ func TestRefusedByBroker(t *testing.T) {
 				reading.Add("vehicle_speed_kmh", float64(n))
 				b.Add(reading)
 			}
-			zero, q := r.clock.Zero()
-			payload, err := b.Seal("van-1", "boot", zero, q).Marshal()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := r.spool.Append(spool.Telemetry, payload); err != nil {
-				t.Fatal(err)
-			}
+			r.append(t, &b)
 			continue
 		}
 		r.record(t, float64(i))
