@@ -80,6 +80,9 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 	}
 	system := new(systemClock)
 	clock, keepClock := openClock(o.stateDir, system, health, log)
+	if o.bufferAge > 0 {
+		buffer.Expire(olderThan(o.bufferAge, clock))
+	}
 	rec := recorder.New(recorder.Config{VehicleID: o.vehicleID, Clock: clock, Store: buffer, Interval: o.batchInterval, Columns: o.form.Columns, Health: health, Log: log})
 	rec.Begin(streamStart(buffer, clock))
 
@@ -222,6 +225,19 @@ func openBuffer(ctx context.Context, o options, streamID string, health *status.
 		case <-ctx.Done():
 			return nil, nil
 		}
+	}
+}
+
+// olderThan tells whether a record is older than age, as far as its time is known.
+func olderThan(age time.Duration, clock *telemetry.Clock) func(payload []byte) bool {
+	return func(payload []byte) bool {
+		r, err := telemetry.ParseRecord(payload)
+		if err != nil {
+			return false // it is named when it is sent
+		}
+		zero, _, known := clock.ZeroOf(r.BootID)
+		now, quality := clock.Now()
+		return known && quality != telemetry.Unsynced && now.Sub(zero.Add(r.Newest)) > age
 	}
 }
 

@@ -47,6 +47,7 @@ type settings struct {
 	TopicPrefix   string            `placeholder:"PREFIX" help:"First segment of the topics. Default vehicles."`
 	StateDir      string            `placeholder:"DIR" help:"Buffer and identity. Default $$STATE_DIRECTORY, else ~/.local/state/telemetryd."`
 	BufferSize    string            `placeholder:"SIZE" help:"Bound of the buffer, as 256MB or 1GiB. Default 256MB."`
+	BufferAge     string            `placeholder:"DURATION" help:"Older records are given up, and named in a data_gap, as 72h; 0 keeps them. Default 0."`
 	Username      string            `placeholder:"NAME" help:"User at the broker."`
 	PasswordFile  string            `placeholder:"FILE" help:"File that holds the password at the broker."`
 	CAFile        string            `name:"ca-file" placeholder:"FILE" help:"CA certificates that sign the broker's, PEM. Default: the system's."`
@@ -78,6 +79,7 @@ type options struct {
 	topicPrefix   string
 	stateDir      string
 	bufferSize    int64
+	bufferAge     time.Duration // 0: no bound
 	credentials   publish.Credentials
 	logLevel      slog.Level
 	logJSON       bool
@@ -137,7 +139,7 @@ func (s *settings) targets() map[string]any {
 		"own-signals": &s.own, "obd-probe": &s.OBDProbe, "record": &s.Record, "record-size": &s.RecordSize, "http": &s.HTTP,
 		"signals": &s.Signals, "obd-max-requests": &s.MaxRequests, "batch-interval": &s.BatchInterval,
 		"batch-form": &s.BatchForm, "compress": &s.Compress, "delivery-check": &s.DeliveryCheck,
-		"topic-prefix": &s.TopicPrefix, "state-dir": &s.StateDir, "buffer-size": &s.BufferSize,
+		"topic-prefix": &s.TopicPrefix, "state-dir": &s.StateDir, "buffer-size": &s.BufferSize, "buffer-age": &s.BufferAge,
 		"username": &s.Username, "password-file": &s.PasswordFile, "ca-file": &s.CAFile, "cert-file": &s.CertFile,
 		"key-file": &s.KeyFile, "log-level": &s.LogLevel, "log-format": &s.LogFormat,
 	}
@@ -254,6 +256,9 @@ func (s *settings) judge() (options, error) {
 	}
 	if o.bufferSize, err = parseSize(cmp.Or(s.BufferSize, "256MB")); err != nil || o.bufferSize < 1<<20 {
 		wrong("buffer-size", s.BufferSize, "a size from 1MiB on, as 256MB or 1GiB")
+	}
+	if o.bufferAge, err = time.ParseDuration(cmp.Or(s.BufferAge, "0")); err != nil || o.bufferAge != 0 && o.bufferAge < time.Minute {
+		wrong("buffer-age", s.BufferAge, "a duration from 1m on, as 72h, or 0 for none")
 	}
 	if o.stateDir, err = stateDir(s.StateDir); err != nil {
 		failed("state-dir", err)

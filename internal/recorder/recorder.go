@@ -2,17 +2,15 @@
 // one open batch, closes it after the batch interval or at its size limit, and
 // hands it to the buffer.
 //
-// It promises that a batch counts as accepted only when the buffer has synced it,
-// that what is under way is bounded, and that the open batch is closed and handed
-// over before Run returns. A buffer that cannot write is tried again for ever;
-// meanwhile the newest batches wait in memory, the oldest are given up and counted.
+// It promises that what is under way is bounded, that what comes at once is handed over
+// at once, to share a sync, and that the open batch is closed and handed over before Run
+// returns. What becomes of it on a disk that fails is the buffer's; the recorder tells of it.
 package recorder
 
 import (
 	"context"
 	"fmt"
 	"log/slog"
-	"slices"
 	"time"
 
 	"telemetryd/internal/spool"
@@ -21,7 +19,8 @@ import (
 
 // Store is where records become durable.
 type Store interface {
-	Append(c spool.Class, payload []byte) (spool.Record, error)
+	AppendAll(entries []spool.Entry) ([]spool.Record, error)
+	Trouble() (spool.Trouble, bool)
 }
 
 // Health is where conditions are reported.
@@ -44,9 +43,8 @@ type Config struct {
 const (
 	// arriving bounds the readings that wait for the recorder.
 	arriving = 256
-	// waitingBytes bounds the records that wait for a buffer that cannot write.
-	waitingBytes = 4 << 20
-	retryEvery   = time.Second
+	// lookEvery is how often the time and the buffer are asked how they are.
+	lookEvery = time.Second
 )
 
 // Recorder collects from any number of sources.
@@ -56,16 +54,8 @@ type Recorder struct {
 	events   chan telemetry.Event
 	done     chan struct{}
 
-	batch   telemetry.Batch
-	waiting []record
-	bytes   int // of waiting
-	givenUp int // records since the buffer failed
-}
-
-type record struct {
-	class   spool.Class
-	payload []byte
-	tells   *telemetry.Correction // that it is; nil for all others
+	batch  telemetry.Batch
+	sealed []spool.Entry // to be handed over
 }
 
 // New returns a recorder; Run makes it work.
@@ -80,7 +70,10 @@ func New(c Config) *Recorder {
 
 // Begin records the first event of the stream. It must be called before Run and
 // before any source delivers.
-func (r *Recorder) Begin(e telemetry.Event) { r.seal(e) }
+func (r *Recorder) Begin(e telemetry.Event) {
+	r.seal(e)
+	r.store()
+}
 
 // Deliver takes a reading. It waits while too many wait already: a source then
 // reads more slowly, nothing grows.
@@ -106,8 +99,8 @@ func (r *Recorder) Run(ctx context.Context) {
 	interval := time.NewTimer(r.Interval)
 	interval.Stop()
 	defer interval.Stop()
-	retry := time.NewTicker(retryEvery)
-	defer retry.Stop()
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
 	for {
 		select {
 		case reading := <-r.readings:
@@ -119,15 +112,24 @@ func (r *Recorder) Run(ctx context.Context) {
 			}
 		case e := <-r.events:
 			r.seal(e)
+			for more := true; more; { // what comes at once
+				select {
+				case e := <-r.events:
+					r.seal(e)
+				default:
+					more = false
+				}
+			}
 		case <-interval.C:
 			r.closeBatch()
-		case <-retry.C:
+		case <-look.C:
 			r.correct()
-			r.store()
+			r.report()
 		case <-ctx.Done():
 			r.drain()
 			return
 		}
+		r.store()
 	}
 }
 
@@ -143,9 +145,6 @@ func (r *Recorder) drain() {
 			r.closeBatch()
 			r.correct()
 			r.store()
-			if len(r.waiting) > 0 {
-				r.Log.Error("stopped with records that the buffer could not take", "records", len(r.waiting))
-			}
 			return
 		}
 	}
@@ -163,73 +162,81 @@ func (r *Recorder) closeBatch() {
 		return
 	}
 	zero, quality := r.Clock.Zero()
-	r.accept(record{class: spool.Telemetry}, r.batch.Seal(r.VehicleID, r.Clock.BootID, zero, quality))
+	r.accept(spool.Telemetry, r.batch.Seal(r.VehicleID, r.Clock.BootID, zero, quality))
 	r.batch.Reset()
 }
 
-func (r *Recorder) seal(e telemetry.Event) { r.sealAs(e, nil) }
-
-func (r *Recorder) sealAs(e telemetry.Event, tells *telemetry.Correction) {
+func (r *Recorder) seal(e telemetry.Event) {
 	zero, quality := r.Clock.Zero()
 	rec, err := e.Seal(r.VehicleID, r.Clock.BootID, zero, quality)
 	if err != nil {
 		r.Log.Error("event left out", "error", err) // a mistake in this program
 		return
 	}
-	r.accept(record{class: spool.Event, tells: tells}, rec)
+	r.accept(spool.Event, rec)
 }
 
 // correct tells what the time was while it was only guessed.
 func (r *Recorder) correct() {
-	if slices.ContainsFunc(r.waiting, func(w record) bool { return w.tells != nil }) {
-		return
-	}
 	if owed, ok := r.Clock.Correction(); ok {
-		r.sealAs(telemetry.Event{Type: "clock_correction", Severity: telemetry.Info, At: r.Clock.Uptime(), Data: owed}, &owed)
+		r.seal(telemetry.Event{Type: "clock_correction", Severity: telemetry.Info, At: r.Clock.Uptime(), Data: owed})
+		r.store()
+		r.Clock.Corrected(owed)
 	}
 }
 
-// accept hands a record over, behind those that wait already.
-func (r *Recorder) accept(w record, rec telemetry.Record) {
-	var err error
-	if w.payload, err = rec.Marshal(); err != nil {
+func (r *Recorder) accept(c spool.Class, rec telemetry.Record) {
+	payload, err := rec.Marshal()
+	if err != nil {
 		r.Log.Error("record left out", "error", err) // a mistake in this program
 		return
 	}
-	r.waiting = append(r.waiting, w)
-	r.bytes += len(w.payload)
-	r.store()
-	for r.bytes > waitingBytes {
-		r.remove()
-		r.givenUp++
-	}
+	r.sealed = append(r.sealed, spool.Entry{Class: c, Payload: payload})
 }
 
-// remove takes the oldest record that waits away. A correction is owed again unless the
-// clock was told that it is durable.
-func (r *Recorder) remove() {
-	r.bytes -= len(r.waiting[0].payload)
-	r.waiting = r.waiting[1:]
-}
-
-// store writes what waits, oldest first, until the buffer refuses.
+// store hands over what is sealed.
 func (r *Recorder) store() {
-	for len(r.waiting) > 0 {
-		w := r.waiting[0]
-		if _, err := r.Store.Append(w.class, w.payload); err != nil {
-			r.Health.Set("buffer", telemetry.Condition{Code: "buffer_failing", Severity: telemetry.Warning,
-				Title:  fmt.Sprintf("The buffer cannot be written: %v", err),
-				Remedy: "is the disk full, read-only or worn out? The newest data waits in memory and is written when it can be"})
-			return
-		}
-		if w.tells != nil {
-			r.Clock.Corrected(*w.tells)
-		}
-		r.remove()
+	if len(r.sealed) == 0 {
+		return
 	}
-	if r.waiting = nil; r.givenUp > 0 {
-		r.Log.Warn("batches were lost while the buffer could not be written", "batches", r.givenUp)
-		r.givenUp = 0
+	if _, err := r.Store.AppendAll(r.sealed); err != nil {
+		r.Log.Error("records left out", "records", len(r.sealed), "error", err) // a mistake in this program
 	}
-	r.Health.Clear("buffer", "The buffer takes data again")
+	r.sealed = nil
+	r.report()
+}
+
+// report tells how the buffer is.
+func (r *Recorder) report() {
+	trouble, bad := r.Store.Trouble()
+	if !bad {
+		r.Health.Clear("buffer", "The buffer takes data again")
+		return
+	}
+	r.Health.Set("buffer", Failing(trouble))
+}
+
+// Failing is a buffer that cannot be written, in the words of who can mend it.
+func Failing(t spool.Trouble) telemetry.Condition {
+	c := telemetry.Condition{Code: "buffer_failing", Severity: telemetry.Warning}
+	switch t.State {
+	case spool.Full:
+		c.Code, c.Title = "disk_full", "The disk of the buffer is full"
+		c.Remedy = "free some space there, or give the buffer less with --buffer-size."
+	case spool.ReadOnly:
+		c.Code, c.Title = "disk_read_only", "The file system of the buffer is read-only"
+		c.Remedy = "look into the kernel's log (dmesg) for why; a card that fails often ends like this: check it, mount it writable again."
+	case spool.Gone:
+		c.Code, c.Title = "state_dir_gone", "The directory of the buffer is gone"
+		c.Remedy = "is its disk mounted and plugged in, was it removed?"
+	case spool.Denied:
+		c.Code, c.Title = "state_dir_denied", "There is no permission to write the buffer any more"
+		c.Remedy = "give the directory back to the user of the daemon."
+	default:
+		c.Title = "The disk of the buffer fails"
+		c.Remedy = "the card or disk may be worn out: look into the kernel's log (dmesg), and change it."
+	}
+	c.Title += fmt.Sprintf(" (%v)", t.Err)
+	c.Remedy += " Data goes on from memory, up to 4 MB, and is written when the disk is back"
+	return c
 }

@@ -16,45 +16,50 @@ import (
 
 // store keeps what is appended, with the time of it.
 type store struct {
-	mu     sync.Mutex
-	began  time.Time
-	broken error
-	got    []string
-	at     []time.Duration
-	set    int
-	clear  int
+	mu        sync.Mutex
+	began     time.Time
+	trouble   spool.Trouble
+	got       []string
+	at        []time.Duration
+	groups    int
+	condition string
 }
 
-func (s *store) Append(c spool.Class, payload []byte) (spool.Record, error) {
+func (s *store) AppendAll(entries []spool.Entry) ([]spool.Record, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.broken != nil {
-		return spool.Record{}, s.broken
+	for _, e := range entries {
+		r, err := telemetry.ParseRecord(e.Payload)
+		if err != nil {
+			return nil, err
+		}
+		s.got = append(s.got, e.Class.String()+" "+string(r.Message("s", 1)))
+		s.at = append(s.at, time.Since(s.began))
 	}
-	r, err := telemetry.ParseRecord(payload)
-	if err != nil {
-		return spool.Record{}, err
-	}
-	s.got = append(s.got, c.String()+" "+string(r.Message("s", 1)))
-	s.at = append(s.at, time.Since(s.began))
-	return spool.Record{}, nil
+	s.groups++
+	return nil, nil
 }
 
-func (s *store) fail(err error) {
+func (s *store) Trouble() (spool.Trouble, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.broken = err
+	return s.trouble, s.trouble.Err != nil
 }
 
-func (s *store) Set(string, telemetry.Condition) { s.set++ }
-func (s *store) Clear(string, string)            { s.clear++ }
+func (s *store) fail(t spool.Trouble) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.trouble = t
+}
+
+func (s *store) Set(_ string, c telemetry.Condition) { s.condition = c.Code }
+func (s *store) Clear(string, string)                { s.condition = "" }
 
 func recording(t *testing.T, body func(r *Recorder, s *store, stop func())) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := &store{began: time.Now()}
-		clock := telemetry.NewClock(telemetry.ClockConfig{BootID: "boot", Uptime: func() time.Duration { return time.Since(s.began) }, System: func() telemetry.SystemTime { return telemetry.SystemTime{Now: time.Now(), Synced: true} }})
-		r := New(Config{VehicleID: "van-1", Clock: clock, Store: s, Interval: 5 * time.Second, Health: s, Log: slog.New(slog.DiscardHandler)})
+		r := New(Config{VehicleID: "van-1", Clock: ofTest(s), Store: s, Interval: 5 * time.Second, Health: s, Log: slog.New(slog.DiscardHandler)})
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
 		running.Go(func() { r.Run(ctx) })
@@ -66,6 +71,11 @@ func recording(t *testing.T, body func(r *Recorder, s *store, stop func())) {
 		body(r, s, stop)
 		stop()
 	})
+}
+
+func ofTest(s *store) *telemetry.Clock {
+	return telemetry.NewClock(telemetry.ClockConfig{BootID: "boot", Uptime: func() time.Duration { return time.Since(s.began) },
+		System: func() telemetry.SystemTime { return telemetry.SystemTime{Now: time.Now(), Synced: true} }})
 }
 
 func reading(text string) telemetry.Reading {
@@ -121,54 +131,60 @@ func TestStop(t *testing.T) {
 	})
 }
 
-// A failing buffer is tried again; order is kept, memory is bounded.
+// What comes at once is handed over at once, so that it shares a sync.
+func TestEventsAtOnce(t *testing.T) {
+	s := &store{began: time.Now()}
+	r := New(Config{VehicleID: "van-1", Clock: ofTest(s), Store: s, Interval: 5 * time.Second, Health: s, Log: slog.New(slog.DiscardHandler)})
+	for range 5 {
+		r.Event(telemetry.Event{Type: "dtc_appeared"})
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { r.Run(ctx) })
+	for len(r.events) > 0 {
+		time.Sleep(time.Millisecond)
+	}
+	cancel()
+	running.Wait()
+	if len(s.got) != 5 || s.groups != 1 {
+		t.Errorf("%d events in %d groups", len(s.got), s.groups)
+	}
+}
+
+// A disk that fails is told of, whichever way it does, until it is back; readings go on.
 func TestFailingStore(t *testing.T) {
 	recording(t, func(r *Recorder, s *store, stop func()) {
-		s.fail(errors.New("no space left on device"))
-		for _, text := range []string{"one", "two", "three"} {
-			r.Deliver(reading(text))
+		for state, code := range map[spool.State]string{
+			spool.Full: "disk_full", spool.ReadOnly: "disk_read_only", spool.Gone: "state_dir_gone", spool.Denied: "state_dir_denied", spool.Failing: "buffer_failing",
+		} {
+			before := len(s.got)
+			s.fail(spool.Trouble{State: state, Err: errors.New("it fails")})
+			r.Deliver(reading("one"))
 			time.Sleep(6 * time.Second)
+			synctest.Wait()
+			if s.condition != code || len(s.got) != before+1 {
+				t.Errorf("%s: condition %q, %d batches", state, s.condition, len(s.got)-before)
+			}
+			s.fail(spool.Trouble{})
+			time.Sleep(2 * time.Second)
+			synctest.Wait()
+			if s.condition != "" {
+				t.Errorf("%s: condition %q stays", state, s.condition)
+			}
 		}
-		synctest.Wait()
-		if len(s.got) != 0 || s.set == 0 {
-			t.Errorf("%v, %d", s.got, s.set)
-		}
-		s.fail(nil)
-		time.Sleep(2 * time.Second)
-		synctest.Wait()
-		all := strings.Join(s.got, "")
-		if len(s.got) != 3 || strings.Index(all, "one") > strings.Index(all, "two") || strings.Index(all, "two") > strings.Index(all, "three") || s.clear == 0 {
-			t.Errorf("%v", s.got)
-		}
-		s.fail(errors.New("input/output error"))
-		for range 2000 {
-			r.Deliver(reading(strings.Repeat("x", 8000)))
-		}
-		synctest.Wait()
-		if r.bytes > waitingBytes || r.givenUp == 0 {
-			t.Errorf("%d bytes wait, %d given up", r.bytes, r.givenUp)
-		}
-		s.fail(nil)
 	})
 }
 
-// A correction that was given up, because the buffer failed for too long, is told when it
-// takes data again.
-func TestCorrectionGivenUp(t *testing.T) {
+// A correction is told once.
+func TestCorrection(t *testing.T) {
 	s := &store{began: time.Now()}
 	system := telemetry.SystemTime{Now: time.Unix(60, 0)}
 	clock := telemetry.NewClock(telemetry.ClockConfig{BootID: "boot", Uptime: func() time.Duration { return time.Minute }, System: func() telemetry.SystemTime { return system }})
 	r := New(Config{VehicleID: "van-1", Clock: clock, Store: s, Interval: 5 * time.Second, Health: s, Log: slog.New(slog.DiscardHandler)})
 	r.Begin(telemetry.Event{Type: "stream_start", Severity: telemetry.Info, At: time.Minute})
-	s.fail(errors.New("no space left on device"))
 	system = telemetry.SystemTime{Now: time.Now(), Synced: true, MaxError: time.Millisecond}
-	for r.correct(); r.givenUp == 0; {
-		r.add(reading(strings.Repeat("x", 20000)))
-	}
-	s.fail(nil)
 	for range 3 {
 		r.correct()
-		r.store()
 	}
 	if n := strings.Count(strings.Join(s.got, ""), "clock_correction"); n != 1 {
 		t.Errorf("%d corrections", n)

@@ -1,31 +1,39 @@
 package spool
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"time"
+)
 
 const (
 	ackName  = "acks"
 	ackMagic = "tlmd.ack"
 	ackRoom  = 32 << 10 // bytes per slot
 	maxRun   = 2 * binary.MaxVarintLen64
+
+	isClean    = 1 // flags
+	hasDurable = 2
 )
 
 // ackState is what one slot of the file acks says.
 type ackState struct {
 	clean   bool   // written by Close
-	highest uint64 // LSN, the highest used when it was written
-	stream  stream // of that LSN; no id when there is none
+	highest uint64 // LSN, the highest used when it was written, be its record in memory alone
+	durable uint64 // LSN, the highest whose record was on disk
+	stream  stream // of the highest; no id when there is none
 	settled spans  // acknowledged, or named in a gap
 }
 
 // encodeAcks is the body of a slot. Where not all runs fit, the lowest are
 // kept; up to cutoff the slot is complete.
 func encodeAcks(a ackState) (body []byte, cutoff uint64) {
-	var flags byte
+	flags := byte(hasDurable)
 	if a.clean {
-		flags = 1
+		flags |= isClean
 	}
 	b := []byte{flags}
 	b = binary.AppendUvarint(b, a.highest)
+	b = binary.AppendUvarint(b, a.durable)
 	b = putStream(b, a.stream)
 	floor := a.settled.floor()
 	b = binary.AppendUvarint(b, floor)
@@ -46,7 +54,12 @@ func encodeAcks(a ackState) (body []byte, cutoff uint64) {
 
 func decodeAcks(body []byte) (ackState, bool) {
 	r := reader{b: body}
-	a := ackState{clean: r.u8() == 1, highest: r.lsn(), stream: r.stream()}
+	flags := r.u8()
+	a := ackState{clean: flags&isClean != 0, highest: r.lsn()}
+	if a.durable = a.highest; flags&hasDurable != 0 {
+		a.durable = r.lsn()
+	}
+	a.stream = r.stream()
 	prev := r.lsn()
 	if prev > 0 {
 		a.settled = spans{{1, prev}}
@@ -79,27 +92,33 @@ func (s *Spool) covered(v int64, lsn uint64) bool {
 	return true
 }
 
-// persistAcks writes what is settled into the next slot, the gaps before it:
-// a record must not count as settled on disk before the gap that names it is
-// there. The caller holds wmu.
-func (s *Spool) persistAcks(clean bool) error {
+// save writes what is settled into the next slot, the gaps before it: a record must not count
+// as settled on disk before the gap that names it is there. The caller holds wmu.
+func (s *Spool) save(clean bool) error {
 	for s.mu.Lock(); s.gapsDirty; s.mu.Lock() { // reading may find more meanwhile
 		s.mu.Unlock()
-		if err := s.persistGaps(); err != nil {
+		if err := s.saveGaps(); err != nil {
 			return err
 		}
 	}
 	v := s.version
 	s.unsaved = 0
 	st, _ := s.streamOf(s.last)
-	body, cutoff := encodeAcks(ackState{clean: clean, highest: s.last, stream: st, settled: s.settled})
+	body, cutoff := encodeAcks(ackState{clean: clean, highest: s.last, durable: s.durable, stream: st, settled: s.settled})
 	s.mu.Unlock()
-	slot, err := s.acks.write(body)
+	slot, both, err := s.acks.write(body)
 	if err != nil {
 		s.slotVer[slot] = -1
+		s.mu.Lock()
+		s.unsaved++
+		s.mu.Unlock()
 		return wrap("save acknowledgements", s.dir, err)
 	}
+	s.saved = time.Now()
 	s.slotVer[slot], s.slotCut[slot] = v, cutoff
+	if both {
+		s.slotVer[1-slot], s.slotCut[1-slot] = v, cutoff
+	}
 	return nil
 }
 
@@ -113,7 +132,7 @@ func (s *Spool) cover() error {
 		if min(s.slotVer[0], s.slotVer[1]) >= v {
 			return nil
 		}
-		if err := s.persistAcks(false); err != nil {
+		if err := s.save(false); err != nil {
 			return err
 		}
 	}
@@ -125,7 +144,7 @@ func (s *Spool) settle(lo, hi uint64) {
 	s.settled.add(lo, hi)
 	s.version++
 	s.unsaved++
-	if s.unsaved == 1 || s.unsaved >= ackBatch {
+	if s.unsaved == 1 || s.unsaved == saveMany {
 		s.wake()
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strconv"
 	"strings"
@@ -16,13 +17,14 @@ import (
 // a power cut at any moment could have left.
 type fsys interface {
 	mkdirAll(dir string) error
-	list(dir string) ([]string, error) // names, in no order
+	list(dir string) ([]string, error) // names of files, in no order
 	create(path string) (file, error)  // new or emptied, mode 0600, for reading and writing
 	open(path string) (file, error)    // existing, for reading and writing
 	remove(path string) error
 	rename(from, to string) error
 	syncDir(dir string) error             // names in dir are durable on return
-	lock(path string) (release, error)    // one holder at a time, gone with the process
+	lock(path string) (lock, error)       // one holder at a time, gone with the process
+	stands(path string, f file) error     // an error when the path does not lead to f any more
 	readFile(path string) ([]byte, error) // small files only
 }
 
@@ -36,8 +38,11 @@ type file interface {
 	datasync() error // content is durable on return, and size where it changed
 }
 
-// release gives a lock back.
-type release func() error
+// lock is a lock that is held.
+type lock interface {
+	stands() error // an error when its file is not there any more: another may hold it now
+	release() error
+}
 
 // LockedError is returned by [Open] when another process, or another Spool of
 // this one, holds the directory.
@@ -132,8 +137,28 @@ func (osFS) syncDir(dir string) error {
 	return d.Sync()
 }
 
-func (osFS) lock(path string) (release, error) {
+func (osFS) stands(path string, f file) error {
+	there, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	ours, err := f.(osFile).Stat()
+	if err == nil && !os.SameFile(there, ours) {
+		err = wrapPath("find", path, fs.ErrNotExist)
+	}
+	return err
+}
+
+type osLock struct{ osFile }
+
+func (l osLock) stands() error  { return osFS{}.stands(l.Name(), l.osFile) }
+func (l osLock) release() error { return l.Close() }
+
+func (osFS) lock(path string) (lock, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if errors.Is(err, unix.EROFS) {
+		f, err = os.Open(path)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -151,30 +176,31 @@ func (osFS) lock(path string) (release, error) {
 	if err := f.Truncate(0); err == nil {
 		_, _ = f.WriteAt(pid, 0)
 	}
-	return f.Close, nil
+	return osLock{osFile{f}}, nil
 }
 
-// writeNew makes a file whole or not at all: a temporary file is written and
-// synced, then renamed into place, then the directory is synced.
-func writeNew(fs fsys, dir, path string, content []byte) (err error) {
+// writeNew makes a file whole or not at all, and returns it open: a temporary file is written
+// and synced, then renamed into place, then the directory is synced.
+func writeNew(disk fsys, dir, path string, content []byte) (f file, err error) {
 	tmp := path + tmpSuffix
-	f, err := fs.create(tmp)
+	f, err = disk.create(tmp)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	_, err = f.WriteAt(content, 0)
-	if err == nil {
+	if _, err = f.WriteAt(content, 0); err == nil {
 		err = f.sync()
 	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
 	if err == nil {
-		err = fs.rename(tmp, path)
+		err = disk.rename(tmp, path)
 	}
 	if err != nil {
-		_ = fs.remove(tmp) // gives the space back; Open removes what stays
-		return err
+		_ = f.Close()
+		_ = disk.remove(tmp) // gives the space back; Open removes what stays
+		return nil, err
 	}
-	return fs.syncDir(dir)
+	if err = disk.syncDir(dir); err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	return f, nil
 }

@@ -203,12 +203,12 @@ func (s *Spool) ForgetGaps(gaps []Gap) error {
 	}
 	s.gapsDirty = true
 	s.mu.Unlock()
-	return s.persistGaps()
+	return s.saveGaps()
 }
 
 // name notes LSNs that are lost, one entry for each stream in the range, and
 // settles them. The caller holds mu; the gap becomes durable with the next
-// persistGaps or persistAcks.
+// saveGaps or save.
 func (s *Spool) name(lo, hi uint64, reason uint8) {
 	for at := lo; at <= hi; {
 		st, next := s.streamOf(at)
@@ -236,8 +236,8 @@ const (
 	reasonCrash
 )
 
-// persistGaps makes the list durable. The caller holds wmu.
-func (s *Spool) persistGaps() error {
+// saveGaps makes the list durable. The caller holds wmu.
+func (s *Spool) saveGaps() error {
 	s.mu.Lock()
 	if n := s.gaps.squeeze(); n > 0 {
 		s.log.Error("more gaps than can be kept: the oldest are dropped", "dir", s.dir, "dropped", n)
@@ -245,7 +245,7 @@ func (s *Spool) persistGaps() error {
 	body := encodeGaps(s.gaps)
 	s.gapsDirty = false
 	s.mu.Unlock()
-	if _, err := s.gapFile.write(body); err != nil {
+	if _, _, err := s.gapFile.write(body); err != nil {
 		s.mu.Lock()
 		s.gapsDirty = true
 		s.mu.Unlock()

@@ -16,6 +16,7 @@ type segment struct {
 	size   int64  // on disk
 	limit  uint64 // no record with a higher LSN in here counts
 	f      file   // open while the index is in memory
+	b      []byte // its bytes, where they were read whole
 	idx    []entry
 	loaded bool
 	left   int   // records not settled; -1 unknown
@@ -28,7 +29,7 @@ func (g *segment) drop() {
 	if g.f != nil {
 		_ = g.f.Close()
 	}
-	g.f, g.idx, g.loaded = nil, nil, false
+	g.f, g.b, g.idx, g.loaded = nil, nil, nil, false
 }
 
 // find returns the index of the first entry with an LSN of at least lsn.
@@ -40,7 +41,7 @@ func (g *segment) find(lsn uint64) int {
 // look: from its first to the next segment's. The first also answers for what
 // lay before it and was not acknowledged.
 func (s *Spool) reach(c Class, i int) span {
-	r := span{s.logs[c][i].head.first, s.last}
+	r := span{s.logs[c][i].head.first, s.durable}
 	if i == 0 {
 		r.lo = s.settled.absent(1)
 	}
@@ -50,39 +51,44 @@ func (s *Spool) reach(c Class, i int) span {
 	return r
 }
 
-// scanFile reads the index of segment i from its file.
-func (s *Spool) scanFile(c Class, i int) (file, []entry, error) {
+// scanFile reads segment i from its file: its bytes, its index, and what lies between records.
+func (s *Spool) scanFile(c Class, i int) (f file, b []byte, idx []entry, bad [][2]int, err error) {
 	seg := s.logs[c][i]
-	f, err := s.fs.open(seg.path)
+	f, err = s.fs.open(seg.path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, nil // someone took it: what was in there is missing
+		return nil, nil, nil, nil, nil // someone took it: what was in there is missing
 	}
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, nil, err
 	}
-	b, err := readSegment(f)
-	if err != nil {
+	if b, err = readSegment(f); err != nil {
 		_ = f.Close()
-		return nil, nil, err
+		return nil, nil, nil, nil, err
 	}
-	idx, end := scan(b, seg.head, min(seg.limit, s.reach(c, i).hi))
-	seg.end = end
-	return f, idx, nil
+	idx, bad, seg.end = scan(b, seg.head, min(seg.limit, s.reach(c, i).hi))
+	return f, b, idx, bad, nil
 }
 
-// load brings the index of segment i into memory and names what is missing in
-// its reach. The caller holds mu.
+// load brings segment i into memory, names what is missing in its reach and sets aside what
+// cannot be read. The caller holds mu.
 func (s *Spool) load(c Class, i int) error {
 	seg := s.logs[c][i]
 	if !seg.loaded {
-		f, idx, err := s.scanFile(c, i)
+		f, b, idx, bad, err := s.scanFile(c, i)
 		if err != nil {
 			return err
 		}
-		seg.f, seg.idx, seg.loaded = f, idx, true
-		if err := s.nameHoles(c, i); err != nil {
+		seg.f, seg.b, seg.idx, seg.loaded = f, b, idx, true
+		named, err := s.nameHoles(c, i)
+		if err != nil {
 			seg.drop()
 			return err
+		}
+		if named && len(bad) == 0 && int(seg.end) < len(b)-headerSize { // it was at the end, or all of it
+			bad = append(bad, [2]int{int(seg.end), len(b) - headerSize})
+		}
+		if named {
+			s.putAside(seg, bad)
 		}
 		s.recount(seg)
 	}
@@ -123,12 +129,12 @@ func (s *Spool) keep(c Class, seg *segment) {
 
 // nameHoles finds LSNs in the reach of segment i that are neither settled nor
 // in either log: they were accepted and are gone.
-func (s *Spool) nameHoles(c Class, i int) error {
+func (s *Spool) nameHoles(c Class, i int) (named bool, err error) {
 	holes := without(s.settled.without(s.reach(c, i)), s.logs[c][i].idx)
 	other := numClasses - 1 - c
 	for k := range s.logs[other] {
 		if len(holes) == 0 {
-			return nil
+			return false, nil
 		}
 		seg := s.logs[other][k]
 		if r := s.reach(other, k); r.hi < holes[0].lo || seg.head.first > holes[len(holes)-1].hi {
@@ -136,9 +142,9 @@ func (s *Spool) nameHoles(c Class, i int) error {
 		}
 		idx := seg.idx
 		if !seg.loaded {
-			f, scanned, err := s.scanFile(other, k)
+			f, _, scanned, _, err := s.scanFile(other, k)
 			if err != nil {
-				return err
+				return false, err
 			}
 			if f != nil {
 				_ = f.Close()
@@ -152,12 +158,24 @@ func (s *Spool) nameHoles(c Class, i int) error {
 			s.settle(r.lo, min(r.hi, s.blind))
 			r.lo = s.blind + 1
 		}
+		if r.lo > r.hi {
+			continue
+		}
+		s.log.Warn("spool: records are missing", "dir", s.dir, "first_lsn", r.lo, "last_lsn", r.hi)
+		named = true
+		if r.hi > s.known && r.lo <= s.base { // of a group that a crash cut into
+			from := max(r.lo, s.known+1)
+			s.name(from, min(r.hi, s.base), reasonCrash)
+			if r.lo < from {
+				s.name(r.lo, from-1, reasonDamaged)
+			}
+			r.lo = s.base + 1
+		}
 		if r.lo <= r.hi {
-			s.log.Warn("spool: records are missing", "dir", s.dir, "first_lsn", r.lo, "last_lsn", r.hi)
 			s.name(r.lo, r.hi, reasonDamaged)
 		}
 	}
-	return nil
+	return named, nil
 }
 
 // without takes the LSNs of idx out of the sorted ranges.
@@ -182,18 +200,28 @@ func without(ranges spans, idx []entry) spans {
 	return out
 }
 
-// Next returns the oldest record of the class after an LSN that is not
-// acknowledged. Records that are damaged or missing on the way become gaps.
+// Next returns the oldest record of the class after an LSN that is not acknowledged. Records
+// that are damaged or missing on the way become gaps. Where the disk cannot be read, it returns
+// the error together with the oldest record in memory, if there is one.
 func (s *Spool) Next(c Class, after uint64) (Record, bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return Record{}, false, ErrClosed
 	}
-	if c >= numClasses || after >= s.last {
+	if c >= numClasses || after >= s.newestLSN[c] {
 		return Record{}, false, nil
 	}
-	if len(s.logs[c]) == 0 {
+	r, ok, err := s.nextOnDisk(c, after)
+	if !ok {
+		r, ok = s.nextHeld(c, max(after, s.durable))
+	}
+	return r, ok, err
+}
+
+// nextOnDisk is Next without the records in memory. The caller holds mu.
+func (s *Spool) nextOnDisk(c Class, after uint64) (Record, bool, error) {
+	if len(s.logs[c]) == 0 || after >= s.diskLSN[c] {
 		return Record{}, false, nil
 	}
 	for i := s.segmentOf(c, after+1); i < len(s.logs[c]); i++ {
@@ -233,14 +261,21 @@ func (s *Spool) segmentOf(c Class, lsn uint64) int {
 // becomes a gap. The caller holds mu.
 func (s *Spool) read(seg *segment, k int) (Record, bool, error) {
 	e := seg.idx[k]
+	record := func(frame []byte) (Record, bool, error) {
+		return Record{
+			LSN: e.lsn, StreamID: seg.head.stream, Seq: e.lsn - seg.head.base,
+			Class: seg.head.class, Payload: frame[frameHeader:],
+		}, true, nil
+	}
+	end := int(e.off + frameHeader + e.n)
+	if seg.b != nil { // it held when it was indexed
+		return record(seg.b[e.off:end:end])
+	}
 	b := make([]byte, frameHeader+e.n)
 	_, err := seg.f.ReadAt(b, int64(e.off))
 	le := binary.LittleEndian
 	if err == nil && le.Uint32(b) == e.n && le.Uint64(b[8:]) == e.lsn && le.Uint32(b[4:]) == frameCRC(seg.head.crc, b) {
-		return Record{
-			LSN: e.lsn, StreamID: seg.head.stream, Seq: e.lsn - seg.head.base,
-			Class: seg.head.class, Payload: b[frameHeader:],
-		}, true, nil
+		return record(b)
 	}
 	if err != nil {
 		// A bad sector is damage; a device that answers nothing is not.
@@ -249,6 +284,7 @@ func (s *Spool) read(seg *segment, k int) (Record, bool, error) {
 		}
 	}
 	s.log.Warn("spool: record is damaged", "dir", s.dir, "lsn", e.lsn)
+	s.keepPiece(seg.head.class, e.lsn, Damaged, b)
 	s.name(e.lsn, e.lsn, reasonDamaged)
 	if seg.left--; seg.left == 0 {
 		s.emptied(seg)
@@ -292,6 +328,9 @@ func (s *Spool) Get(lsn uint64) (Record, bool, error) {
 	if lsn == 0 || lsn > s.last || s.settled.has(lsn) {
 		return Record{}, false, nil
 	}
+	if i := s.heldAt(lsn); i < len(s.held) && s.held[i].lsn == lsn {
+		return s.heldRecord(i), true, nil
+	}
 	seg, k, err := s.locate(lsn)
 	if err != nil || seg == nil || s.settled.has(lsn) {
 		return Record{}, false, wrap("read", s.dir, err)
@@ -300,7 +339,7 @@ func (s *Spool) Get(lsn uint64) (Record, bool, error) {
 }
 
 // Ack notes that a record is delivered. It is not offered again by this
-// Spool; on disk it is put down within 64 acknowledgements, 5 s, or by Close,
+// Spool; on disk it is put down within 30 s, 1 s where there are many, or by Close,
 // so that a crash can bring records back but never take one away.
 func (s *Spool) Ack(lsn uint64) {
 	s.mu.Lock()
@@ -308,16 +347,27 @@ func (s *Spool) Ack(lsn uint64) {
 	if s.closed || lsn == 0 || lsn > s.last || s.settled.has(lsn) {
 		return
 	}
-	seg, _, err := s.locate(lsn)
-	if err != nil || s.settled.has(lsn) {
-		return // cannot be read: it will be offered again
-	}
-	s.settle(lsn, lsn)
-	if seg == nil {
+	if i := s.heldAt(lsn); i < len(s.held) && s.held[i].lsn == lsn {
+		s.letHeld(i)
+		s.settle(lsn, lsn)
 		return
 	}
-	if seg.left--; seg.left == 0 {
-		s.emptied(seg)
+	seg, _, err := s.locate(lsn)
+	if s.settled.has(lsn) { // found damaged on the way
+		return
+	}
+	s.settle(lsn, lsn)
+	switch {
+	case err != nil: // cannot be read: what is left in there is counted when it can be
+		for c := range numClasses {
+			if len(s.logs[c]) > 0 {
+				s.logs[c][s.segmentOf(c, lsn)].left = -1
+			}
+		}
+	case seg != nil:
+		if seg.left--; seg.left == 0 {
+			s.emptied(seg)
+		}
 	}
 }
 

@@ -17,6 +17,8 @@ const (
 	formatPrefix = "telemetryd spool "
 )
 
+var formatLine = formatPrefix + strconv.Itoa(formatVersion) + "\n"
+
 // streamAt is a stream and the epoch of the word for it: of two streams with
 // one base the later had the records.
 type streamAt struct {
@@ -32,7 +34,7 @@ func Open(dir string, o Options) (_ *Spool, err error) {
 		return nil, fmt.Errorf("spool: stream id %q has more than %d bytes", o.StreamID, maxStreamID)
 	}
 	s := &Spool{
-		dir: dir, fs: o.fs, log: o.Log, max: o.MaxBytes, id: o.StreamID,
+		dir: dir, fs: o.fs, log: o.Log, max: o.MaxBytes, id: o.StreamID, segment: o.segment,
 		changed: make(chan struct{}, 1), kick: make(chan struct{}, 1), stop: make(chan struct{}),
 		slotVer: [2]int64{-1, -1},
 	}
@@ -45,16 +47,12 @@ func Open(dir string, o Options) (_ *Spool, err error) {
 	if s.max == 0 {
 		s.max = defaultBytes
 	}
-	s.max = max(s.max, minBytes)
-	if err := s.fs.mkdirAll(dir); err != nil {
-		return nil, wrap("make the directory", dir, err)
+	if s.segment == 0 {
+		s.segment = segmentSize
+		s.max = max(s.max, minBytes)
 	}
-	if s.unlock, err = s.fs.lock(filepath.Join(dir, "lock")); err != nil {
-		if le := (*LockedError)(nil); errors.As(err, &le) {
-			le.Dir = dir
-			return nil, le
-		}
-		return nil, wrap("lock", dir, err)
+	if err := s.take(); err != nil {
+		return nil, err
 	}
 	if err := s.recover(); err != nil {
 		_ = s.letGo()
@@ -68,63 +66,99 @@ func Open(dir string, o Options) (_ *Spool, err error) {
 	return s, nil
 }
 
-// recover builds the state from what is on disk, and from nothing else.
+// take makes the directory where it is missing, and locks it.
+func (s *Spool) take() (err error) {
+	if err := s.fs.mkdirAll(s.dir); err != nil {
+		return wrap("make the directory", s.dir, err)
+	}
+	s.lock, err = s.fs.lock(s.lockPath())
+	if le, ok := errors.AsType[*LockedError](err); ok {
+		le.Dir = s.dir
+		return le
+	}
+	return wrap("lock", s.dir, err)
+}
+
+// recover builds the state from what is on disk, and from nothing else. That the disk cannot
+// be written is no reason not to begin: see hold.go.
 func (s *Spool) recover() error {
+	ack, useless, err := s.look()
+	if err != nil {
+		return err
+	}
+	found := s.durable
+	if err := s.beginStream(); err != nil {
+		return err
+	}
+	s.durable = s.last
+	s.nameTail(found, ack.clean)
+	s.nameCut()
+	s.countFirst()
+	s.countAside()
+	if err := s.try(s.save(false)); err != nil {
+		return err
+	}
+	for _, path := range useless {
+		if err := s.fs.remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			if err := s.try(err); err != nil {
+				return err
+			}
+		}
+	}
+	_, err = s.reclaim()
+	return s.try(err)
+}
+
+// try passes an error of writing on only where a person has to mend it before all else.
+func (s *Spool) try(err error) error {
+	if err == nil || errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	s.fail(err)
+	return nil
+}
+
+// look reads what is on disk: durable is then the newest record found, last the highest LSN
+// known to have been used. useless are files to be removed.
+func (s *Spool) look() (ack ackState, useless []string, err error) {
 	if err := s.checkFormat(); err != nil {
-		return err
+		return ack, nil, err
 	}
-	useless, err := s.listSegments()
-	if err != nil {
-		return err
+	if useless, err = s.listSegments(); err != nil {
+		return ack, nil, err
 	}
-	ack, err := s.openAcks()
-	if err != nil {
-		return err
+	if ack, err = s.openAcks(); err != nil {
+		return ack, nil, err
 	}
 	if err := s.openGaps(); err != nil {
-		return err
+		return ack, nil, err
 	}
 	s.fenceOff()
 	found, err := s.findNewest()
 	if err != nil {
-		return err
+		return ack, nil, err
 	}
-	s.last = max(s.last, found)
+	s.durable, s.last, s.known = found, max(s.last, found), ack.durable
 	if s.blind > 0 {
 		s.blind = s.last
 		s.log.Error("spool: the record of acknowledgements is lost: records that are not there count as delivered", "dir", s.dir)
 	}
 	useless = append(useless, s.dropEmpty()...)
 	s.knowStreams(ack)
-	if err := s.beginStream(); err != nil {
-		return err
-	}
-	s.nameTail(found, ack.clean)
-	s.countFirst()
-	if err := s.persistAcks(false); err != nil {
-		return err
-	}
-	for _, path := range useless {
-		if err := s.fs.remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	_, err = s.reclaim()
-	return err
+	return ack, useless, nil
 }
 
 // checkFormat refuses a directory of another format, and marks a new one.
 func (s *Spool) checkFormat() error {
 	path := filepath.Join(s.dir, versionName)
-	want := formatPrefix + strconv.Itoa(formatVersion) + "\n"
 	text, err := s.fs.readFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return writeNew(s.fs, s.dir, path, []byte(want))
+		return s.try(s.writeFormat())
 	}
 	if err != nil {
 		return err
 	}
-	if string(text) == want {
+	if string(text) == formatLine {
 		return nil
 	}
 	found, ok := strings.CutPrefix(strings.TrimSpace(string(text)), formatPrefix)
@@ -132,6 +166,14 @@ func (s *Spool) checkFormat() error {
 		found = strconv.Quote(string(text[:min(len(text), 40)]))
 	}
 	return &FormatError{Found: found}
+}
+
+func (s *Spool) writeFormat() error {
+	f, err := writeNew(s.fs, s.dir, filepath.Join(s.dir, versionName), []byte(formatLine))
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 // listSegments reads the headers of all segments. useless are files without a
@@ -160,6 +202,7 @@ func (s *Spool) listSegments() (useless []string, err error) {
 		if errors.Is(err, errHeader) {
 			s.log.Error("spool: segment without a valid header is dropped", "path", path)
 			useless = append(useless, path)
+			s.noteHeaderless(path, c, first)
 			continue
 		}
 		if err != nil {
@@ -178,10 +221,8 @@ func (s *Spool) listSegments() (useless []string, err error) {
 
 // openAcks reads the newest valid slot of the file acks.
 func (s *Spool) openAcks() (a ackState, err error) {
-	fresh, _ := encodeAcks(ackState{})
 	var bodies [][]byte
-	var made bool
-	if s.acks, bodies, made, err = openSlots(s.fs, s.dir, ackName, ackMagic, ackRoom, fresh); err != nil {
+	if s.acks, bodies, err = openSlots(s.fs, s.dir, ackName, ackMagic, ackRoom); err != nil {
 		return a, err
 	}
 	ok := false
@@ -195,7 +236,7 @@ func (s *Spool) openAcks() (a ackState, err error) {
 			break
 		}
 	}
-	if !ok || made && len(s.logs[Telemetry])+len(s.logs[Event]) > 0 {
+	if !ok && (s.acks.f != nil || len(s.logs[Telemetry])+len(s.logs[Event]) > 0) {
 		s.blind = 1
 	}
 	s.settled = a.settled
@@ -207,9 +248,10 @@ func (s *Spool) openAcks() (a ackState, err error) {
 // settled: an eviction that a crash cut short ends here.
 func (s *Spool) openGaps() (err error) {
 	var bodies [][]byte
-	if s.gapFile, bodies, _, err = openSlots(s.fs, s.dir, gapName, gapMagic, gapRoom, encodeGaps(nil)); err != nil {
+	if s.gapFile, bodies, err = openSlots(s.fs, s.dir, gapName, gapMagic, gapRoom); err != nil {
 		return err
 	}
+	s.gapsDirty = s.gapFile.f == nil // it is made with the first save
 	for _, body := range bodies {
 		if l, ok := decodeGaps(body); ok {
 			s.gaps = l
@@ -246,13 +288,11 @@ func (s *Spool) fenceOff() {
 // are synced first: what a killed process wrote may so far be in memory only,
 // and must not vanish once it was counted.
 func (s *Spool) findNewest() (found uint64, err error) {
-	known := s.last
-	s.last = maxLSN // no bound while looking
-	defer func() { s.last = known }()
+	s.durable = maxLSN // no bound while looking
 	for c := range numClasses {
 		for i := len(s.logs[c]) - 1; i >= 0; i-- {
 			g := s.logs[c][i]
-			f, idx, err := s.scanFile(c, i)
+			f, _, idx, _, err := s.scanFile(c, i)
 			if err != nil {
 				return 0, err
 			}
@@ -261,7 +301,7 @@ func (s *Spool) findNewest() (found uint64, err error) {
 			}
 			err = f.datasync()
 			_ = f.Close()
-			if err != nil {
+			if err := s.try(err); err != nil {
 				return 0, err
 			}
 			if i == len(s.logs[c])-1 {
@@ -269,6 +309,7 @@ func (s *Spool) findNewest() (found uint64, err error) {
 			}
 			if len(idx) > 0 {
 				s.newestLSN[c] = idx[len(idx)-1].lsn
+				s.diskLSN[c] = s.newestLSN[c]
 				if s.newestLSN[c] > found {
 					found, s.newest = s.newestLSN[c], g
 				}
@@ -378,6 +419,18 @@ func (s *Spool) nameTail(found uint64, clean bool) {
 	for _, r := range s.settled.without(span{lo, s.last}) {
 		s.log.Error("spool: newest records are missing", "dir", s.dir, "first_lsn", r.lo, "last_lsn", r.hi)
 		s.name(r.lo, r.hi, reason)
+	}
+}
+
+// nameCut reads the segments with records of which acks did not know yet: what is missing
+// among those was written, if at all, when the crash came. Later it would look damaged.
+func (s *Spool) nameCut() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range numClasses {
+		for i := len(s.logs[c]) - 1; i >= 0 && s.blind == 0 && s.reach(c, i).hi > s.known; i-- {
+			_ = s.load(c, i) // an error shows again when it is read
+		}
 	}
 }
 

@@ -159,8 +159,9 @@ func frameCRC(seed uint32, frame []byte) uint32 {
 
 // scan finds the records of a segment in its bytes: whole frames whose
 // checksum holds and whose LSNs rise from h.first to limit. After a frame that
-// does not hold it looks on at every byte. end is where the last record ends.
-func scan(b []byte, h header, limit uint64) (idx []entry, end int64) {
+// does not hold it looks on at every byte. bad is what lies between records;
+// end is where the last record ends.
+func scan(b []byte, h header, limit uint64) (idx []entry, bad [][2]int, end int64) {
 	le := binary.LittleEndian
 	stop := min(len(b), int(h.size)-headerSize) // the copy of the header is no frame
 	used := stop
@@ -188,11 +189,14 @@ func scan(b []byte, h header, limit uint64) (idx []entry, end int64) {
 			off++
 			continue
 		}
+		if off != last {
+			bad = append(bad, [2]int{last, off})
+		}
 		idx = append(idx, entry{lsn, uint32(off), uint32(n)})
 		next, off = lsn+1, off+len(frame)
 		last = off
 	}
-	return idx, int64(last)
+	return idx, bad, int64(last)
 }
 
 // readSegment reads a segment's file. What the device cannot read comes as

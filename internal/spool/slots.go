@@ -15,32 +15,26 @@ const slotHeader = 32
 // as it was until the newer one is synced. Both are filled when the file is
 // made, so that writing needs no space on a full disk.
 type slots struct {
-	f     file
+	disk  fsys
+	dir   string
+	path  string
+	f     file   // nil: not there; the next write makes it
 	magic string // 8 bytes
 	room  int64  // bytes per slot, header included
 	gen   uint64 // of the newest valid slot
 	next  int    // slot to write next
 }
 
-// openSlots opens the file name in dir, making it with the body fresh when it
-// is not there. bodies are those of the valid slots, the newest first; made
-// says that the file is new.
-func openSlots(fsy fsys, dir, name, magic string, room int64, fresh []byte) (s *slots, bodies [][]byte, made bool, err error) {
-	path := filepath.Join(dir, name)
-	s = &slots{magic: magic, room: room}
-	f, err := fsy.open(path)
+// openSlots opens the file name in dir. bodies are those of the valid slots, the newest
+// first. A file that is not there is made by the first write.
+func openSlots(disk fsys, dir, name, magic string, room int64) (s *slots, bodies [][]byte, err error) {
+	s = &slots{disk: disk, dir: dir, path: filepath.Join(dir, name), magic: magic, room: room}
+	f, err := disk.open(s.path)
 	if errors.Is(err, fs.ErrNotExist) {
-		made = true
-		b := make([]byte, 2*room)
-		copy(b, s.encode(1, fresh))
-		copy(b[room:], s.encode(2, fresh))
-		if err := writeNew(fsy, dir, path, b); err != nil {
-			return nil, nil, false, err
-		}
-		f, err = fsy.open(path)
+		return s, nil, nil
 	}
 	if err != nil {
-		return nil, nil, false, err
+		return nil, nil, err
 	}
 	s.f = f
 	for i := range 2 {
@@ -54,7 +48,28 @@ func openSlots(fsy fsys, dir, name, magic string, room int64, fresh []byte) (s *
 			bodies = append(bodies, body)
 		}
 	}
-	return s, bodies, made, nil
+	return s, bodies, nil
+}
+
+// make makes the file with a body in both slots.
+func (s *slots) make(body []byte) error {
+	b := make([]byte, 2*s.room)
+	copy(b, s.encode(s.gen+1, body))
+	copy(b[s.room:], s.encode(s.gen+2, body))
+	f, err := writeNew(s.disk, s.dir, s.path, b)
+	if err != nil {
+		return err
+	}
+	s.close()
+	s.f, s.gen, s.next = f, s.gen+2, 0
+	return nil
+}
+
+func (s *slots) close() {
+	if s.f != nil {
+		_ = s.f.Close()
+	}
+	s.f = nil
 }
 
 func (s *slots) encode(gen uint64, body []byte) []byte {
@@ -91,19 +106,30 @@ func (s *slots) read(i int) (gen uint64, body []byte, ok bool) {
 	return le.Uint64(b[16:]), b[slotHeader:], true
 }
 
-// write puts body into the older slot; it is durable on return. After an
-// error the same slot is written again next time: the other one is the good one.
-func (s *slots) write(body []byte) (slot int, err error) {
+// write puts body into the older slot; it is durable on return. Where the file has to be
+// made, both slots get it. After an error the same slot is written again next time: the other
+// one is the good one.
+func (s *slots) write(body []byte) (slot int, both bool, err error) {
 	slot = s.next
+	err = fs.ErrNotExist
+	if s.f != nil {
+		err = s.disk.stands(s.path, s.f)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return slot, true, s.make(body)
+	}
+	if err != nil {
+		return slot, false, err
+	}
 	if _, err := s.f.WriteAt(s.encode(s.gen+1, body), int64(slot)*s.room); err != nil {
-		return slot, err
+		return slot, false, err
 	}
 	if err := s.f.datasync(); err != nil {
-		return slot, err
+		return slot, false, err
 	}
 	s.gen++
 	s.next = 1 - slot
-	return slot, nil
+	return slot, false, nil
 }
 
 // reader takes values off a slot's body; bad turns true at the first that is

@@ -32,9 +32,17 @@ func (c Class) String() string {
 const (
 	minBytes     = 1 << 20
 	defaultBytes = 256_000_000
-	ackBatch     = 64              // acknowledgements that make a write due at once
-	ackInterval  = 5 * time.Second // and how long fewer of them may wait
-	cachedIdx    = 2               // indexes kept per class, besides that being written
+	cachedIdx    = 2 // segments kept in memory per class, besides that being written
+	maxSpares    = 2 // spent segments kept to be written anew
+
+	// Acknowledgements are put down with an append when the last time is saveWithAppend ago,
+	// after saveLatest in any case, and after saveSoonest when there are saveMany of them.
+	saveWithAppend = 20 * time.Second
+	saveLatest     = 30 * time.Second
+	saveSoonest    = time.Second
+	saveMany       = 64
+	// ageEvery is how often records are looked at that may be too old.
+	ageEvery = time.Minute
 )
 
 // ErrClosed is returned by the methods of a closed Spool.
@@ -58,11 +66,12 @@ type Options struct {
 	// bytes, never used before. Empty: for reading and acknowledging only.
 	StreamID string
 	// MaxBytes bounds the segment files together; 0 means 256 MB, the least
-	// is 1 MiB. The files acks and gaps take another 576 KiB.
+	// is 1 MiB. The files acks and gaps take another 576 KiB, what is set aside 2 MiB.
 	MaxBytes int64
 	Log      *slog.Logger // nil: no log
 
-	fs fsys // nil: the operating system's
+	fs      fsys  // nil: the operating system's
+	segment int64 // size of a segment; 0: segmentSize
 }
 
 // Record is one record and its position. Seq counts from 1 without a hole
@@ -73,6 +82,13 @@ type Record struct {
 	Seq      uint64
 	Class    Class
 	Payload  []byte
+}
+
+// Entry is what is appended: its payload holds 1 byte to 1 MiB, at most a quarter of MaxBytes,
+// and must not change afterwards.
+type Entry struct {
+	Class   Class
+	Payload []byte
 }
 
 // Stats is a picture of the spool at one moment.
@@ -89,16 +105,20 @@ type Stats struct {
 	UnackedEvents    uint64
 	Evicted          uint64 // records given up for the bound, since Open
 	Damaged          uint64 // records found damaged or missing, since Open
+	Held             int    // records in memory alone, for the disk does not take them
+	HeldBytes        int    // of them
+	Aside            int    // damaged or refused pieces set aside
 }
 
 // Spool is the store. Its methods may be called from any goroutine.
 type Spool struct {
-	dir  string
-	fs   fsys
-	log  *slog.Logger
-	max  int64
-	base uint64 // LSN before the first of this stream
-	id   string
+	dir     string
+	fs      fsys
+	log     *slog.Logger
+	max     int64
+	segment int64
+	base    uint64 // LSN before the first of this stream
+	id      string
 
 	prevStream stream
 	prevLast   uint64 // LSN
@@ -107,12 +127,12 @@ type Spool struct {
 	kick    chan struct{} // wakes maintain
 	stop    chan struct{}
 	done    sync.WaitGroup
-	unlock  release
 
 	// wmu orders all writing: appends, segments, acks, gaps. It is held while
 	// the disk syncs; readers and Ack do not take it. Taken before mu.
 	wmu     sync.Mutex
 	closed  bool // written under both mutexes
+	lock    lock
 	acks    *slots
 	gapFile *slots
 	slotVer [2]int64  // version of settled in each slot of acks, -1 unknown
@@ -120,80 +140,109 @@ type Spool struct {
 	epoch   uint64
 	fence   uint64
 	doomed  []*segment // evicted, to be removed once the gaps are durable
+	spares  []*segment // spent, to be written anew
 	wbuf    []byte
-	failing bool // the last upkeep failed and was logged
+	saved   time.Time // when acknowledgements were last put down
 
 	// mu guards the state below. It is never held while the disk writes or syncs.
 	mu        sync.Mutex
 	logs      [numClasses][]*segment // by first LSN
 	active    [numClasses]*segment   // the one appended to, last of its log
-	cache     [numClasses][]*segment // with an index in memory, newest use last
+	cache     [numClasses][]*segment // in memory, newest use last
 	total     [numClasses]uint64     // records of the class ever, for header.before
 	newestLSN [numClasses]uint64
-	newest    *segment // holds the record of the highest LSN
-	last      uint64   // highest LSN used
-	bytes     int64    // of segment files, the doomed included
+	diskLSN   [numClasses]uint64 // newest on disk
+	newest    *segment           // holds the record of the highest LSN on disk
+	last      uint64             // highest LSN used
+	durable   uint64             // beyond it there are held records alone
+	held      []held             // by LSN
+	heldBytes int
+	trouble   *Trouble      // why the disk does not take records; nil: it does
+	retry     time.Duration // how long to wait until it is tried again
+	bytes     int64         // of segment files, spares and doomed included
 	streams   []streamAt
 	settled   spans
 	blind     uint64 // up to here it is not known what was acknowledged
+	known     uint64 // LSN up to which the run before knew its records to be on disk
 	version   int64  // of settled
 	unsaved   int    // changes of settled since they were last written
 	gaps      gapList
 	gapsDirty bool
 	evicted   uint64
 	damaged   uint64
+	expired   func(payload []byte) bool // nil: no record is too old
+	aged      time.Time                 // when the oldest records were last looked at; zero: there are more
+	pieces    []piece                   // to be set aside
+	aside     int                       // files set aside
 }
 
-// Append stores a record: it is durable on return. On an error nothing was
-// accepted, and the position is given to the next record. The payload holds
-// 1 byte to 1 MiB, and at most a quarter of MaxBytes.
+// Append stores a record: it is durable on return or, while the disk fails, in memory; see
+// [Spool.Trouble]. An error is a mistake of the caller, and nothing was accepted.
 func (s *Spool) Append(c Class, payload []byte) (Record, error) {
-	if c >= numClasses {
-		return Record{}, fmt.Errorf("spool: append: unknown %v", c)
+	all, err := s.AppendAll([]Entry{{c, payload}})
+	if err != nil {
+		return Record{}, err
 	}
-	if n, most := int64(len(payload)), min(maxPayload, s.max/4); n == 0 || n > most {
-		return Record{}, fmt.Errorf("spool: append a record of %d bytes: a record has 1 to %d", n, most)
-	}
+	return all[0], nil
+}
+
+// AppendAll stores records in the same way; they share a sync.
+func (s *Spool) AppendAll(entries []Entry) ([]Record, error) {
 	if s.id == "" {
-		return Record{}, fmt.Errorf("spool: append: %s was opened without a stream id, for reading only", s.dir)
+		return nil, fmt.Errorf("spool: append: %s was opened without a stream id, for reading only", s.dir)
+	}
+	for _, e := range entries {
+		if e.Class >= numClasses {
+			return nil, fmt.Errorf("spool: append: unknown %v", e.Class)
+		}
+		if n, most := int64(len(e.Payload)), min(maxPayload, s.max/4); n == 0 || n > most {
+			return nil, fmt.Errorf("spool: append a record of %d bytes: a record has 1 to %d", n, most)
+		}
 	}
 	s.wmu.Lock()
 	defer s.wmu.Unlock()
 	if s.closed {
-		return Record{}, ErrClosed
+		return nil, ErrClosed
 	}
-	seg, err := s.writable(c, int64(frameHeader+len(payload)))
-	if err != nil {
-		return Record{}, wrap("append", s.dir, err)
+	records := make([]Record, len(entries))
+	group := make([]held, len(entries))
+	for i, e := range entries {
+		lsn := s.last + 1 + uint64(i) // last changes under wmu only
+		group[i] = held{lsn, e.Class, e.Payload}
+		records[i] = Record{LSN: lsn, StreamID: s.id, Seq: lsn - s.base, Class: e.Class, Payload: e.Payload}
 	}
-	lsn := s.last + 1 // last changes under wmu only
-	s.wbuf = putFrame(s.wbuf[:0], seg.head.crc, lsn, payload)
-	if _, err = seg.f.WriteAt(s.wbuf, seg.end); err == nil {
-		err = seg.f.datasync()
+	if s.trouble == nil {
+		n, err := s.write(group)
+		if err == nil {
+			err = s.saveAlong()
+		}
+		if err != nil {
+			s.fail(err)
+		}
+		group = group[n:]
 	}
-	if cap(s.wbuf) > segmentSize {
-		s.wbuf = nil
-	}
-	if err != nil {
-		s.distrust()
-		return Record{}, wrap("append", s.dir, err)
-	}
-	s.accept(seg, lsn, len(payload))
-	return Record{LSN: lsn, StreamID: s.id, Seq: lsn - s.base, Class: c, Payload: payload}, nil
+	s.hold(group)
+	s.signal()
+	return records, nil
 }
 
-// accept makes a durable record known.
-func (s *Spool) accept(seg *segment, lsn uint64, n int) {
+// saveAlong puts acknowledgements down when some time has passed: just after an append it
+// costs least.
+func (s *Spool) saveAlong() error {
+	if time.Since(s.saved) < saveWithAppend || !s.owed() {
+		return nil
+	}
+	return s.save(false)
+}
+
+// owed says whether something changed in memory that is to be durable.
+func (s *Spool) owed() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := seg.head.class
-	seg.idx = append(seg.idx, entry{lsn, uint32(seg.end), uint32(n)})
-	seg.end += int64(frameHeader + n)
-	seg.left++
-	s.total[c]++
-	s.newestLSN[c] = lsn
-	s.newest = seg
-	s.last = lsn
+	return s.unsaved > 0 || s.gapsDirty
+}
+
+func (s *Spool) signal() {
 	select {
 	case s.changed <- struct{}{}:
 	default:
@@ -220,7 +269,7 @@ func (s *Spool) Stats() Stats {
 	st := Stats{
 		Bytes: s.bytes, Limit: s.max, LastSeq: s.last - s.base,
 		UnackedTelemetry: s.unacked(Telemetry), UnackedEvents: s.unacked(Event),
-		Evicted: s.evicted, Damaged: s.damaged,
+		Evicted: s.evicted, Damaged: s.damaged, Held: len(s.held), HeldBytes: s.heldBytes, Aside: s.aside,
 	}
 	st.Records = st.UnackedTelemetry + st.UnackedEvents
 	if lsn := s.settled.absent(1); lsn <= s.last {
@@ -233,6 +282,11 @@ func (s *Spool) Stats() Stats {
 }
 
 func (s *Spool) unacked(c Class) (n uint64) {
+	for _, r := range s.held {
+		if r.class == c {
+			n++
+		}
+	}
 	for i, seg := range s.logs[c] {
 		if seg.left >= 0 {
 			n += uint64(seg.left)
@@ -256,50 +310,67 @@ func (s *Spool) wake() {
 	}
 }
 
-// maintain persists acknowledgements and gaps and removes what is not needed
-// any more, when there is enough of it or some time has passed.
+// maintain does the upkeep when it is due.
 func (s *Spool) maintain() {
-	timer := time.NewTimer(ackInterval)
+	timer := time.NewTimer(0)
 	timer.Stop()
-	armed := false
+	var at time.Time // when it fires; zero: it does not
+	arm := func() {
+		due, any := s.due()
+		if next := time.Now().Add(due); any && (at.IsZero() || next.Before(at)) {
+			at = next
+			timer.Reset(due)
+		}
+	}
+	arm()
 	for {
 		select {
 		case <-s.stop:
 			timer.Stop()
 			return
 		case <-s.kick:
-			s.mu.Lock()
-			due := s.unsaved >= ackBatch
-			s.mu.Unlock()
-			if !due || s.failing {
-				if !armed {
-					timer.Reset(ackInterval)
-					armed = true
-				}
-				continue
-			}
 		case <-timer.C:
-			armed = false
+			at = time.Time{}
+			s.wmu.Lock()
+			s.tend()
+			s.wmu.Unlock()
 		}
-		s.wmu.Lock()
-		err := s.upkeep()
-		switch {
-		case err == nil:
-			s.failing = false
-		case !s.failing:
-			s.failing = true
-			s.log.Warn("spool: upkeep failed, trying again", "dir", s.dir, "error", err)
-		}
-		s.wmu.Unlock()
-		if err != nil && !armed {
-			timer.Reset(ackInterval)
-			armed = true
-		}
+		arm()
 	}
 }
 
-// Close makes acknowledgements and gaps durable and lets go of the directory,
-// also when that fails. Closing again does nothing.
+// due is how long upkeep may wait; not any when there is none to do.
+func (s *Spool) due() (wait time.Duration, any bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	wait = ageEvery
+	switch {
+	case s.trouble != nil:
+		return s.retry, true
+	case len(s.pieces) > 0, s.unsaved >= saveMany, s.expired != nil && s.aged.IsZero():
+		wait = saveSoonest
+	case s.unsaved > 0 || s.gapsDirty:
+		wait = saveLatest
+	}
+	return wait, wait < ageEvery || s.expired != nil
+}
+
+// tend is one upkeep, or one more try where the disk fails. The caller holds wmu.
+func (s *Spool) tend() {
+	err := error(nil)
+	if s.trouble != nil {
+		err = s.restore()
+	}
+	if err == nil {
+		err = s.upkeep()
+	}
+	if err != nil {
+		s.fail(err)
+	}
+}
+
+// Close makes durable what is in memory and lets go of the directory, also when that fails.
+// Closing again does nothing.
 func (s *Spool) Close() error {
 	s.wmu.Lock()
 	if s.closed {
@@ -314,13 +385,27 @@ func (s *Spool) Close() error {
 	s.done.Wait()
 	s.wmu.Lock()
 	defer s.wmu.Unlock()
-	return errors.Join(s.persistAcks(true), s.letGo())
+	err := error(nil)
+	if s.trouble != nil {
+		err = s.restore()
+	}
+	if n := len(s.held); err != nil && n > 0 {
+		err = fmt.Errorf("%d records were in memory alone and are lost: %w", n, err)
+	}
+	s.setAside()
+	return errors.Join(err, s.save(len(s.held) == 0), s.letGo())
 }
 
 // letGo closes every file and gives the lock back.
 func (s *Spool) letGo() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.close()
+	return s.lock.release()
+}
+
+// close closes every file. The caller holds mu.
+func (s *Spool) close() {
 	for c := range numClasses {
 		for _, seg := range s.logs[c] {
 			seg.drop()
@@ -328,10 +413,9 @@ func (s *Spool) letGo() error {
 	}
 	for _, sl := range []*slots{s.acks, s.gapFile} {
 		if sl != nil {
-			_ = sl.f.Close()
+			sl.close()
 		}
 	}
-	return s.unlock()
 }
 
 func wrap(what, dir string, err error) error {

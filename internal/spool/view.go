@@ -55,17 +55,18 @@ func segmentNames(dir string) ([]string, error) {
 // it would, and nothing comes of it.
 type viewFS struct{ osFS }
 
-func (viewFS) mkdirAll(string) error        { return nil }
-func (viewFS) remove(string) error          { return nil }
-func (viewFS) rename(string, string) error  { return nil }
-func (viewFS) syncDir(string) error         { return nil }
-func (viewFS) lock(string) (release, error) { return func() error { return nil }, nil }
+func (viewFS) mkdirAll(string) error       { return nil }
+func (viewFS) create(string) (file, error) { return viewFile{}, nil }
+func (viewFS) remove(string) error         { return nil }
+func (viewFS) rename(string, string) error { return nil }
+func (viewFS) syncDir(string) error        { return nil }
+func (viewFS) lock(string) (lock, error)   { return viewLock{}, nil }
+func (viewFS) stands(string, file) error   { return nil }
 
-// create is asked for where slots are missing: the daemon makes them at its first start,
-// or is about to.
-func (viewFS) create(path string) (file, error) {
-	return nil, wrapPath("create in a view", path, fs.ErrNotExist)
-}
+type viewLock struct{}
+
+func (viewLock) stands() error  { return nil }
+func (viewLock) release() error { return nil }
 
 func (viewFS) open(path string) (file, error) {
 	f, err := os.Open(path)

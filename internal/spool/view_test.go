@@ -52,7 +52,7 @@ func TestView(t *testing.T) {
 		}
 	}
 	s.wmu.Lock()
-	if err := s.persistAcks(false); err != nil {
+	if err := s.save(false); err != nil {
 		t.Fatal(err)
 	}
 	s.wmu.Unlock()

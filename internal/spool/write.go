@@ -8,53 +8,184 @@ import (
 	"slices"
 )
 
-// writable returns the segment that takes the next frame of a class, a new
-// one when there is none or it is full. The caller holds wmu.
-func (s *Spool) writable(c Class, frame int64) (*segment, error) {
-	if g := s.active[c]; g != nil {
-		if g.end+frame <= g.size-headerSize {
-			return g, nil
+var errNoRoom = errors.New("no room within the bound")
+
+// placed is where a frame was written.
+type placed struct {
+	seg *segment
+	entry
+}
+
+// write puts records on disk in order of LSN and returns how many are durable. They share a
+// sync as far as they share a segment. The caller holds wmu.
+func (s *Spool) write(group []held) (durable int, err error) {
+	var written []placed
+	commit := func() error {
+		if err := s.sync(written); err != nil {
+			return err
 		}
-		s.mu.Lock()
-		s.active[c] = nil
-		s.keep(c, g)
-		s.mu.Unlock()
+		s.accept(written)
+		durable += len(written)
+		written = written[:0]
+		return nil
 	}
+	for _, r := range group {
+		frame := int64(frameHeader + len(r.payload))
+		seg := s.active[r.class]
+		if seg != nil && seg.end+frame > seg.size-headerSize {
+			if err := commit(); err != nil {
+				return durable, err
+			}
+			s.retire(seg)
+			seg = nil
+		}
+		if seg == nil {
+			if seg, err = s.open(r.class, frame, r.lsn); err != nil {
+				for _, p := range slices.Backward(written) { // not synced: the place is written again
+					p.seg.end = int64(p.off)
+				}
+				return durable, err
+			}
+		}
+		s.wbuf = putFrame(s.wbuf[:0], seg.head.crc, r.lsn, r.payload)
+		if err = s.fs.stands(seg.path, seg.f); err == nil {
+			_, err = seg.f.WriteAt(s.wbuf, seg.end)
+		}
+		if cap(s.wbuf) > segmentSize {
+			s.wbuf = nil
+		}
+		if err != nil {
+			s.distrust()
+			return durable, err
+		}
+		written = append(written, placed{seg, entry{r.lsn, uint32(seg.end), uint32(len(r.payload))}})
+		seg.end += frame
+	}
+	return durable, commit()
+}
+
+// sync makes what was written durable.
+func (s *Spool) sync(written []placed) error {
+	for c := range numClasses {
+		if seg := s.active[c]; seg != nil && slices.ContainsFunc(written, func(p placed) bool { return p.seg == seg }) {
+			if err := seg.f.datasync(); err != nil {
+				s.distrust()
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// accept makes durable records known.
+func (s *Spool) accept(written []placed) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range written {
+		c := p.seg.head.class
+		p.seg.idx = append(p.seg.idx, p.entry)
+		if s.settled.has(p.lsn) { // delivered from memory meanwhile
+			if p.seg.left == 0 {
+				s.emptied(p.seg)
+			}
+		} else {
+			p.seg.left++
+		}
+		s.total[c]++
+		s.newestLSN[c] = max(s.newestLSN[c], p.lsn)
+		s.diskLSN[c] = p.lsn
+		s.newest = p.seg
+		s.durable = p.lsn
+		s.last = max(s.last, p.lsn)
+	}
+}
+
+// retire ends the writing into a segment that is full.
+func (s *Spool) retire(g *segment) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := g.head.class
+	s.active[c] = nil
+	if g.left == 0 {
+		s.emptied(g)
+	}
+	s.keep(c, g)
+}
+
+// open returns a new segment for a frame of a class whose first record will be lsn. Its
+// content and its name are durable on return: what is written into it later changes neither
+// size nor place, so that a sync has no metadata to write.
+func (s *Spool) open(c Class, frame int64, lsn uint64) (*segment, error) {
 	const block = 4096
-	size := max(segmentSize, (frame+2*headerSize+block-1)/block*block)
+	size := max(s.segment, (frame+2*headerSize+block-1)/block*block)
 	if err := s.makeRoom(size); err != nil {
 		return nil, err
 	}
-	return s.create(c, size)
-}
-
-// create makes a segment whose first record will be the next. Its content,
-// zeros and header, and its name are durable on return: what is written into
-// it later changes neither size nor place, so that fdatasync has no metadata
-// to write.
-func (s *Spool) create(c Class, size int64) (*segment, error) {
-	h := header{
-		size: uint32(size), class: c, first: s.last + 1, base: s.base,
-		epoch: s.epoch, fence: s.fence, before: s.total[c], stream: s.id,
+	g := &segment{
+		head: header{
+			size: uint32(size), class: c, first: lsn, base: s.base,
+			epoch: s.epoch, fence: s.fence, before: s.total[c], stream: s.id,
+		},
+		path: filepath.Join(s.dir, segmentName(c, lsn)), size: size, limit: maxLSN, loaded: true, end: headerSize,
 	}
-	b := make([]byte, size)
-	copy(b, h.encode())
-	copy(b[size-headerSize:], b[:headerSize])
-	path := filepath.Join(s.dir, segmentName(c, h.first))
-	if err := writeNew(s.fs, s.dir, path, b); err != nil {
+	made := s.create
+	if size == s.segment && len(s.spares) > 0 {
+		made = s.recycle
+	}
+	var err error
+	if g.f, err = made(g); err != nil {
 		return nil, err
 	}
-	f, err := s.fs.open(path)
-	if err != nil {
-		return nil, err
-	}
-	g := &segment{head: h, path: path, size: size, limit: maxLSN, f: f, loaded: true, end: headerSize}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.logs[c] = append(s.logs[c], g)
 	s.active[c] = g
-	s.bytes += size
 	return g, nil
+}
+
+// create writes a new file, full of zeros.
+func (s *Spool) create(g *segment) (file, error) {
+	b := make([]byte, g.size)
+	copy(b, g.head.encode())
+	copy(b[g.size-headerSize:], b[:headerSize])
+	f, err := writeNew(s.fs, s.dir, g.path, b)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	s.bytes += g.size
+	s.mu.Unlock()
+	return f, nil
+}
+
+// recycle makes a spent segment the new one. Its old frames stay where they are: their
+// checksums do not hold under the new header, and until the file has its new name it is still
+// spent, or of no use.
+func (s *Spool) recycle(g *segment) (file, error) {
+	old := s.spares[len(s.spares)-1]
+	s.spares = s.spares[:len(s.spares)-1]
+	f, err := s.fs.open(old.path)
+	if err == nil {
+		h := g.head.encode()
+		if _, err = f.WriteAt(h, 0); err == nil {
+			_, err = f.WriteAt(h, g.size-headerSize)
+		}
+		if err == nil {
+			err = f.datasync()
+		}
+		if err == nil {
+			err = s.fs.rename(old.path, g.path)
+		}
+		if err == nil {
+			if err = s.fs.syncDir(s.dir); err == nil {
+				return f, nil
+			}
+			old.path = g.path
+		}
+		_ = f.Close()
+	}
+	_ = s.unlink(old)
+	return nil, err
 }
 
 // distrust follows a failed write or sync. What of it reaches the disk, and
@@ -64,24 +195,31 @@ func (s *Spool) create(c Class, size int64) (*segment, error) {
 func (s *Spool) distrust() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.epoch++
-	s.fence = s.last + 1
+	s.beginEpoch(s.epoch)
 	for c := range numClasses {
 		g := s.active[c]
 		if g == nil {
 			continue
 		}
 		s.active[c] = nil
-		g.drop()
-		if g.end == headerSize { // nothing accepted in it; Open removes what stays
-			s.detach(g)
-			s.bytes -= g.size
-			_ = s.fs.remove(g.path)
+		if len(g.idx) > 0 {
+			s.keep(c, g)
+			continue
 		}
+		s.detach(g) // nothing accepted in it; Open removes what stays
+		s.bytes -= g.size
+		_ = s.fs.remove(g.path)
 	}
+}
+
+// beginEpoch begins an epoch later than the one given: segments of before count only up to
+// what is durable now. The caller holds mu.
+func (s *Spool) beginEpoch(after uint64) {
+	s.epoch = max(s.epoch, after) + 1
+	s.fence = s.durable + 1
 	for c := range numClasses {
 		for _, g := range s.logs[c] {
-			g.limit = min(g.limit, s.last)
+			g.limit = min(g.limit, s.durable)
 		}
 	}
 }
@@ -103,6 +241,15 @@ func (s *Spool) makeRoom(size int64) error {
 		return err
 	}
 	for s.bytes+size > s.max {
+		if len(s.spares) > 0 {
+			if size == s.segment {
+				return nil
+			}
+			if err := s.removeSpare(); err != nil {
+				return err
+			}
+			continue
+		}
 		freed, err := s.reclaim()
 		if err != nil {
 			return err
@@ -112,12 +259,21 @@ func (s *Spool) makeRoom(size int64) error {
 		}
 		g := s.victim()
 		if g == nil {
-			return fmt.Errorf("no room for a segment of %d bytes within %d: give the buffer more", size, s.max)
+			return fmt.Errorf("%w: a segment of %d bytes, a bound of %d: give the buffer more", errNoRoom, size, s.max)
 		}
 		if err := s.evict(g); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+func (s *Spool) removeSpare() error {
+	g := s.spares[len(s.spares)-1]
+	if err := s.unlink(g); err != nil {
+		return err
+	}
+	s.spares = s.spares[:len(s.spares)-1]
 	return nil
 }
 
@@ -171,7 +327,7 @@ func (s *Spool) finish() error {
 	dirty := s.gapsDirty
 	s.mu.Unlock()
 	if dirty {
-		if err := s.persistGaps(); err != nil {
+		if err := s.saveGaps(); err != nil {
 			return err
 		}
 	}
@@ -179,12 +335,21 @@ func (s *Spool) finish() error {
 		return err
 	}
 	for len(s.doomed) > 0 {
-		if err := s.unlink(s.doomed[0]); err != nil {
+		if err := s.spend(s.doomed[0]); err != nil {
 			return err
 		}
 		s.doomed = s.doomed[1:]
 	}
 	return nil
+}
+
+// spend keeps a segment that is not needed any more for the next one, or removes it.
+func (s *Spool) spend(g *segment) error {
+	if g.size == s.segment && len(s.spares) < maxSpares {
+		s.spares = append(s.spares, g)
+		return nil
+	}
+	return s.unlink(g)
 }
 
 func (s *Spool) unlink(g *segment) error {
@@ -197,7 +362,7 @@ func (s *Spool) unlink(g *segment) error {
 	return nil
 }
 
-// reclaim removes the segments in which nothing waits for delivery, after
+// reclaim spends the segments in which nothing waits for delivery, after
 // both slots of the file acks say so. It keeps the last of each log and the
 // one with the newest record, and with it the counter of LSNs and the name
 // of its stream. The caller holds wmu.
@@ -237,7 +402,7 @@ func (s *Spool) reclaim() (freed bool, err error) {
 		s.mu.Lock()
 		s.detach(g.segment)
 		s.mu.Unlock()
-		if err := s.unlink(g.segment); err != nil {
+		if err := s.spend(g.segment); err != nil {
 			s.doomed = append(s.doomed, g.segment)
 			return freed, err
 		}
@@ -246,17 +411,16 @@ func (s *Spool) reclaim() (freed bool, err error) {
 	return freed, nil
 }
 
-// upkeep makes what changed in memory durable and removes spent segments.
-// The caller holds wmu.
+// upkeep gives up what is too old, makes what changed in memory durable and removes spent
+// segments. The caller holds wmu.
 func (s *Spool) upkeep() error {
+	s.setAside()
+	s.giveUpOld()
 	if _, err := s.reclaim(); err != nil {
 		return wrap("remove delivered records", s.dir, err)
 	}
-	s.mu.Lock()
-	due := s.unsaved > 0 || s.gapsDirty
-	s.mu.Unlock()
-	if due {
-		return s.persistAcks(false)
+	if s.owed() {
+		return s.save(false)
 	}
 	return nil
 }

@@ -1,0 +1,137 @@
+package spool
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// What is damaged or refused is never sent and never in the way; it is set aside for a person
+// to look at, in files of its own.
+
+const (
+	asideName = "aside"
+	maxAside  = 32       // files; the oldest go
+	maxPiece  = 64 << 10 // bytes of one
+	// Refused is the reason of what no broker takes.
+	Refused = "refused"
+)
+
+// piece is something to be set aside.
+type piece struct {
+	name string
+	b    []byte
+}
+
+// keepPiece notes something to be set aside with the next upkeep. The caller holds mu.
+func (s *Spool) keepPiece(c Class, lsn uint64, reason string, b []byte) {
+	if len(s.pieces) < maxAside {
+		name := fmt.Sprintf("%c-%016x.%s", "te"[c], lsn, reason)
+		s.pieces = append(s.pieces, piece{name, slices.Clone(b[:min(len(b), maxPiece)])})
+		s.wake()
+	}
+}
+
+// putAside notes the bytes of a segment that are no record. The caller holds mu.
+func (s *Spool) putAside(seg *segment, bad [][2]int) {
+	for _, r := range bad {
+		b := seg.b[r[0]:r[1]]
+		if !slices.ContainsFunc(b, func(x byte) bool { return x != 0 }) {
+			continue // nothing is left of it
+		}
+		lsn := seg.head.first
+		if k := slices.IndexFunc(seg.idx, func(e entry) bool { return int(e.off) >= r[1] }); k > 0 {
+			lsn = seg.idx[k-1].lsn + 1
+		} else if k < 0 && len(seg.idx) > 0 {
+			lsn = seg.idx[len(seg.idx)-1].lsn + 1
+		}
+		s.keepPiece(seg.head.class, lsn, Damaged, b)
+	}
+}
+
+// noteHeaderless notes what is in a segment that nobody can read any more.
+func (s *Spool) noteHeaderless(path string, c Class, first uint64) {
+	f, err := s.fs.open(path)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	b, err := readSegment(f)
+	if err != nil {
+		return
+	}
+	for _, at := range []int{0, len(b) - headerSize} { // a file that is about to be another is not damaged
+		if at >= 0 && at+headerSize <= len(b) {
+			if _, err := decodeHeader(b[at : at+headerSize]); err == nil {
+				return
+			}
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.putAside(&segment{head: header{class: c, first: first}, b: b}, [][2]int{{0, len(b)}})
+}
+
+// SetAside keeps a copy of a record that is not acknowledged, for a reason that ends the
+// file's name. The record itself stays as it is.
+func (s *Spool) SetAside(lsn uint64, reason string) error {
+	r, ok, err := s.Get(lsn)
+	if err != nil || !ok {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keepPiece(r.Class, lsn, reason, r.Payload)
+	return nil
+}
+
+// setAside writes what was noted. It is for people, and no promise: where the disk fails, it
+// is left. The caller holds wmu.
+func (s *Spool) setAside() {
+	s.mu.Lock()
+	pieces := s.pieces
+	s.pieces = nil
+	s.mu.Unlock()
+	if len(pieces) == 0 {
+		return
+	}
+	dir := filepath.Join(s.dir, asideName)
+	err := s.fs.mkdirAll(dir)
+	for _, p := range pieces {
+		if err != nil {
+			break
+		}
+		var f file
+		if f, err = writeNew(s.fs, dir, filepath.Join(dir, p.name), p.b); err == nil {
+			_ = f.Close()
+			s.log.Warn("spool: set aside what cannot be sent", "file", filepath.Join(dir, p.name), "bytes", len(p.b))
+		}
+	}
+	if err != nil {
+		s.log.Warn("spool: what cannot be sent could not be set aside", "dir", dir, "error", err)
+	}
+	s.countAside()
+}
+
+// countAside counts the files set aside and removes the oldest beyond the bound.
+func (s *Spool) countAside() {
+	dir := filepath.Join(s.dir, asideName)
+	names, err := s.fs.list(dir)
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			s.log.Warn("spool: what was set aside cannot be counted", "dir", dir, "error", err)
+		}
+		return
+	}
+	slices.SortFunc(names, func(a, b string) int { return strings.Compare(a[min(1, len(a)):], b[min(1, len(b)):]) }) // by LSN
+	for len(names) > maxAside {
+		_ = s.fs.remove(filepath.Join(dir, names[0]))
+		names = names[1:]
+	}
+	s.mu.Lock()
+	s.aside = len(names)
+	s.mu.Unlock()
+}
