@@ -22,6 +22,7 @@ var arrows = map[string][]string{
 	"telemetryd/internal/recorder":  {"telemetryd/internal/spool", "telemetryd/internal/telemetry"},
 	"telemetryd/internal/publish":   {"telemetryd/internal/spool", "telemetryd/internal/telemetry"},
 	"telemetryd/internal/status":    {"telemetryd/internal/telemetry"},
+	"telemetryd/internal/modem":     {},
 	"telemetryd/internal/port":      {},
 	"telemetryd/internal/spool":     {},
 	"telemetryd/internal/telemetry": {},

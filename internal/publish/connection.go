@@ -28,11 +28,11 @@ const (
 	window      = 100
 	reserve     = 20
 	windowBytes = 1 << 20
-	// Bytes of backlog under way adapt to the link, so that what is sent next never
-	// waits longer than about slowAck more than without.
+	// Bytes of backlog under way adapt to the link, so that what is sent next waits
+	// about slowAck longer than without, which keeps the link busy.
 	leastBacklog = 4 << 10
 	mostBacklog  = 512 << 10
-	slowAck      = 500 * time.Millisecond
+	slowAck      = 250 * time.Millisecond
 )
 
 // connection is one MQTT connection from its CONNECT to its loss.
@@ -127,6 +127,7 @@ type sent struct {
 	token mqtt.Token
 	at    time.Time
 	bytes int
+	front int // bytes under way behind which it was sent, and its own
 }
 
 // sender sends on one connection. Its goroutine alone uses it.
@@ -279,12 +280,13 @@ func (s *sender) corrected(p parcel) telemetry.Record {
 
 // send hands a message to the client.
 func (s *sender) send(p parcel, topic string, retained bool, message []byte) error {
+	began := time.Now() // a full connection holds Publish: that is waiting, too
 	token := s.conn.client.Publish(topic, 1, retained, message)
 	if s.conn.isLost() {
 		return s.conn.cause
 	}
-	s.underway = append(s.underway, sent{p, token, time.Now(), len(message)})
 	s.total += len(message)
+	s.underway = append(s.underway, sent{p, token, began, len(message), s.total})
 	if p.lane == backfill {
 		s.backlog++
 		s.bytes += len(message)
@@ -322,11 +324,10 @@ func (s *sender) settle() error {
 	if m.lane == backfill {
 		s.backlog--
 		s.bytes -= m.bytes
-		if took > s.quickest+slowAck {
-			s.budget = max(s.budget/2, leastBacklog)
-		} else {
-			s.budget = min(s.budget+m.bytes, mostBacklog)
-		}
+		// So much the link carries in the time that is wanted. Each PUBACK tells it anew:
+		// all those of one full queue lower the budget once, not one after the other.
+		carries := float64(m.front) * float64(s.quickest+slowAck) / float64(took)
+		s.budget = max(int(min(carries, float64(s.budget+m.bytes), mostBacklog)), leastBacklog)
 	}
 	return nil
 }
