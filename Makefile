@@ -10,7 +10,7 @@ FUZZTIME ?= 15000x
 # Debian packages that the tests need, each with a file by which it is known.
 PACKAGES := mosquitto mosquitto-clients dbus-daemon gpsd
 
-.PHONY: help run test deps build docs lint fuzz conformance torture bench-obd bench-gps bench-publish clean
+.PHONY: help run test deps build docs lint fuzz conformance torture bench-obd bench-gps bench-publish bench-spool bench-live bench-memory clean
 
 help: ## Tell what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,7 @@ docs: ## Write docs/signals.md from the signal table
 lint: ## Check formatting, vet, go fix and staticcheck
 	@files=$$(gofmt -l .); [ -z "$$files" ] || { echo "gofmt: $$files"; exit 1; }
 	go vet ./...
+	cd tools/bench && go vet ./...
 	@changes=$$(go fix -diff ./... 2>&1); [ -z "$$changes" ] || { echo "$$changes"; exit 1; }
 	go tool -modfile=tools/go.mod staticcheck ./...
 
@@ -73,6 +74,29 @@ bench-gps: deps ## Measure the CPU that a GPS receiver of 10 Hz costs, beside gp
 
 bench-publish: deps ## Measure how fast a backlog leaves, beside a bare paho sender, at 0, 50 and 100 ms round trip
 	go test -run '^$$' -bench Drain -benchtime 3x -timeout 15m ./internal/publish
+
+# tools/bench is a module of its own: the peers of the buffer are none of the product's. Disks
+# and network devices are made in a namespace of their own, which takes them along at any end;
+# without the right to one, what needs it is left out, and says so.
+BENCH := $(CURDIR)/bin/bench.test
+AS_ROOT := $(shell unshare --mount true 2>/dev/null && echo unshare --mount)
+OWN_NET := $(shell for u in 'unshare --net' 'unshare --net --map-root-user'; do $$u true 2>/dev/null && echo $$u && break; done)
+
+.PHONY: bench
+bench: deps build
+	cd tools/bench && go test -c -o $(BENCH) .
+
+bench-spool: bench ## Measure the buffer beside files and bbolt: append, drain, start, bytes written to the device (LONG=1: those for 10 minutes)
+	cd tools/bench && nice $(BENCH) -test.run '^$$' -test.bench 'Append|Drain' -test.timeout 10m
+	cd tools/bench && status=0; \
+		nice $(BENCH) -test.run TestOpen -test.v -test.timeout 10m || status=1; \
+		$(if $(LONG),WEAR_FOR=10m) nice $(AS_ROOT) $(BENCH) -test.run TestWear -test.v -test.timeout 15m || status=1; exit $$status
+
+bench-live: bench ## Measure what a live batch waits for behind a backlog, at 1 Mbit/s and 100 ms (LONG=1: 1 GB, for 10 minutes)
+	cd tools/bench && $(if $(LONG),LIVE_FOR=10m LIVE_BEFORE=3m) nice $(OWN_NET) $(BENCH) -test.run TestLive -test.v -test.timeout 20m
+
+bench-memory: bench ## Measure the most memory of the daemon with 1 GB of backlog (LONG=1: for 5 minutes a case)
+	cd tools/bench && $(if $(LONG),MEMORY_FOR=5m) nice $(OWN_NET) $(BENCH) -test.run TestMemory -test.v -test.timeout 30m
 
 clean: ## Remove what was built
 	rm -rf bin
