@@ -1,5 +1,5 @@
 // Package recorder turns readings and events into durable records: it keeps the
-// one open batch, closes it after the batch interval or at its size limit, and
+// one open batch, closes it after the batch interval or before it exceeds its size limit, and
 // hands it to the buffer.
 //
 // It promises that what is under way is bounded, that what comes at once is handed over
@@ -8,6 +8,7 @@
 package recorder
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -36,6 +37,7 @@ type Config struct {
 	Store     Store
 	Interval  time.Duration // a batch is closed this long after its first reading
 	Columns   bool          // it will leave in this form: its size counts, too
+	Limit     int           // bytes that a batch takes at the most as a message; 0 means telemetry.MaxBatchBytes
 	Health    Health
 	Log       *slog.Logger
 }
@@ -60,6 +62,7 @@ type Recorder struct {
 
 // New returns a recorder; Run makes it work.
 func New(c Config) *Recorder {
+	c.Limit = cmp.Or(c.Limit, telemetry.MaxBatchBytes)
 	return &Recorder{
 		Config:   c,
 		readings: make(chan telemetry.Reading, arriving),
@@ -104,11 +107,8 @@ func (r *Recorder) Run(ctx context.Context) {
 	for {
 		select {
 		case reading := <-r.readings:
-			if r.batch.Empty() {
+			if r.add(reading) {
 				interval.Reset(r.Interval)
-			}
-			if r.add(reading); r.batch.Empty() {
-				interval.Stop()
 			}
 		case e := <-r.events:
 			r.seal(e)
@@ -150,11 +150,19 @@ func (r *Recorder) drain() {
 	}
 }
 
-func (r *Recorder) add(reading telemetry.Reading) {
-	r.batch.Add(reading)
-	if r.batch.Size() >= telemetry.MaxBatchBytes || r.Columns && r.batch.ColumnsSize() >= telemetry.MaxBatchBytes {
+// add puts a reading into the open batch, after it closed one that has no room for it.
+// begun tells that it is the first one of a batch.
+func (r *Recorder) add(reading telemetry.Reading) (begun bool) {
+	if !r.batch.Fits(reading, r.Limit, r.Columns) {
+		if !new(telemetry.Batch).Fits(reading, r.Limit, r.Columns) { // a reading has a few values: a mistake in this program
+			r.Log.Error("a reading is left out: it is larger than a message may be", "limit", r.Limit, "fields", len(reading.Fields))
+			return false
+		}
 		r.closeBatch()
 	}
+	begun = r.batch.Empty()
+	r.batch.Add(reading)
+	return begun && !r.batch.Empty()
 }
 
 func (r *Recorder) closeBatch() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -99,19 +100,32 @@ func TestInterval(t *testing.T) {
 	})
 }
 
+// A batch is closed before a reading would take it over the limit, and the next one has an
+// interval of its own. A reading that no batch can hold is left out.
 func TestSizeLimit(t *testing.T) {
 	recording(t, func(r *Recorder, s *store, stop func()) {
 		for range 40 {
-			r.Deliver(reading(strings.Repeat("x", 4000)))
+			time.Sleep(200 * time.Millisecond)
+			fix := reading(strings.Repeat("x", 4000))
+			fix.Arrived = time.Since(s.began)
+			r.Deliver(fix)
 		}
+		r.Deliver(reading(strings.Repeat("x", telemetry.MaxBatchBytes)))
+		time.Sleep(20 * time.Second)
 		synctest.Wait()
-		if len(s.got) < 2 {
-			t.Errorf("%d batches", len(s.got))
+		if len(s.got) != 3 {
+			t.Fatalf("%d batches", len(s.got))
 		}
-		for _, b := range s.got {
-			if len(b) > telemetry.MaxBatchBytes+5000 {
-				t.Errorf("a batch of %d bytes", len(b))
+		for i, b := range s.got {
+			b = strings.TrimPrefix(b, "telemetry ")
+			if n := strings.Count(b, `"fix"`); len(b) > telemetry.MaxBatchBytes || n != []int{16, 16, 8}[i] {
+				t.Errorf("a batch of %d bytes and %d readings", len(b), n)
 			}
+		}
+		// The first one begins at 0.2 s, the next at the reading that had no room, each 16
+		// readings later; the last one waits for its interval.
+		if want := []time.Duration{3400 * time.Millisecond, 6600 * time.Millisecond, 11600 * time.Millisecond}; !slices.Equal(s.at, want) {
+			t.Errorf("closed at %v, want %v", s.at, want)
 		}
 	})
 }

@@ -6,62 +6,98 @@ import (
 	"time"
 )
 
-// MaxBatchBytes is the size at which a batch is closed.
+// MaxBatchBytes is the size that no batch exceeds as a message: it is closed before.
 const MaxBatchBytes = 64 << 10
+
+// What a message takes besides its samples, and a sample besides its fields, at the most;
+// in columns, what t and uptime_ms take of a row.
+const (
+	headBytes   = 256
+	sampleBytes = 60
+	rowBytes    = 14 + 15
+)
 
 // Batch collects readings until it is sealed. The zero Batch is empty and ready.
 // It is not safe for concurrent use.
 type Batch struct {
 	readings []Reading
-	size     int
-	values   int // bytes of values alone
+	extent   extent
 	names    map[string]bool
+	scratch  []byte
+}
+
+// extent is what readings take: as rows, and as columns, where each name costs a null in
+// the samples that lack it.
+type extent struct {
+	samples, sampleBytes int
+	values, valueBytes   int
+	names, nameBytes     int
+}
+
+func (e extent) rows() int { return headBytes + e.sampleBytes }
+
+func (e extent) columns() int {
+	cells := e.values*len(",") + (e.samples*e.names-e.values)*len("null,")
+	return headBytes + sampleBytes + e.nameBytes + e.names*len(`"":[],`) + e.samples*rowBytes + e.valueBytes + cells
+}
+
+// with is the extent with one more reading, which has no present value when nothing
+// changes.
+func (b *Batch) with(r Reading) extent {
+	e := b.extent
+	for _, f := range r.Fields {
+		if !f.Value.Present() {
+			continue
+		}
+		b.scratch = f.Value.appendJSON(b.scratch[:0])
+		e.sampleBytes += len(f.Name) + len(`"":,`) + len(b.scratch)
+		e.valueBytes += len(b.scratch)
+		e.values++
+		if !b.names[f.Name] {
+			e.names++
+			e.nameBytes += len(f.Name)
+		}
+	}
+	if e.values > b.extent.values {
+		e.samples++
+		e.sampleBytes += sampleBytes
+	}
+	return e
 }
 
 // Add puts r into the batch. A reading without a present value is nothing and
 // left out.
 func (b *Batch) Add(r Reading) {
-	size := 0
+	e := b.with(r)
+	if e == b.extent {
+		return
+	}
+	if b.names == nil {
+		b.names = map[string]bool{}
+	}
 	for _, f := range r.Fields {
 		if f.Value.Present() {
-			value := 6*len(f.Value.text) + 24
-			size += len(f.Name) + value + 6
-			b.values += value
-			if b.names == nil {
-				b.names = map[string]bool{}
-			}
 			b.names[f.Name] = true
 		}
 	}
-	if size == 0 {
-		return
-	}
-	b.readings = append(b.readings, r)
-	b.size += size + 60
+	b.readings, b.extent = append(b.readings, r), e
+}
+
+// Fits reports whether the message stays within limit bytes when r is in it, too; as rows,
+// and if columns is set in that form as well.
+func (b *Batch) Fits(r Reading, limit int, columns bool) bool {
+	e := b.with(r)
+	return e.rows() <= limit && (!columns || e.columns() <= limit)
 }
 
 // Empty reports whether nothing is in the batch. There is no empty batch outside.
 func (b *Batch) Empty() bool { return len(b.readings) == 0 }
 
-// Size is an upper bound of the sealed batch's JSON in bytes.
-func (b *Batch) Size() int { return b.size + 256 }
-
-// ColumnsSize is the same of its form `columns`, which is the larger one where readings
-// have little in common: each name costs a null in the samples that lack it.
-func (b *Batch) ColumnsSize() int {
-	rows := len(b.readings)
-	size := b.values + 256 + 60 // t, uptime_ms
-	for name := range b.names {
-		size += len(name) + 6
-	}
-	return size + rows*(14+15+5*len(b.names))
-}
-
 // Reset empties the batch and keeps its memory.
 func (b *Batch) Reset() {
 	clear(b.readings)
 	clear(b.names)
-	b.readings, b.size, b.values = b.readings[:0], 0, 0
+	b.readings, b.extent = b.readings[:0], extent{}
 }
 
 // Seal renders the batch as a Record. Readings stamped by our clock get their
@@ -97,7 +133,7 @@ func (b *Batch) Seal(vehicleID, bootID string, zero time.Time, q Quality) Record
 	}
 	slices.SortStableFunc(samples, func(a, b sample) int { return cmp.Or(a.t.Compare(b.t), cmp.Compare(a.uptime, b.uptime)) })
 
-	body := make([]byte, 0, b.size)
+	body := make([]byte, 0, b.extent.sampleBytes+headBytes)
 	body = append(body, `"clock":"`...)
 	body = append(body, q...)
 	body = append(body, `","samples":[`...)

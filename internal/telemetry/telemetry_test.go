@@ -86,7 +86,7 @@ func TestAddRefuses(t *testing.T) {
 	}
 }
 
-// A stored record gives the message that it was made of, and Size bounds it.
+// A stored record gives the message that it was made of, and the extent bounds it closely.
 func TestRecordRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var b Batch
@@ -112,13 +112,54 @@ func TestRecordRoundTrip(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if n := len(columns.Message("01JD0000000000000000000000", 1<<60)); len(message) > b.Size() || n > b.ColumnsSize() {
-			t.Fatalf("%d and %d bytes, bounds %d and %d", len(message), n, b.Size(), b.ColumnsSize())
+		if n := len(columns.Message("01JD0000000000000000000000", 1<<60)); len(message) > b.extent.rows() || n > b.extent.columns() {
+			t.Fatalf("%d and %d bytes, bounds %d and %d", len(message), n, b.extent.rows(), b.extent.columns())
 		}
 		if back.Newest != r.Newest.Truncate(time.Millisecond) || back.VehicleID != "van-1" || back.BootID != "boot" {
 			t.Fatalf("%+v", back)
 		}
 	})
+}
+
+// A batch takes readings up to its limit and not beyond, in both forms.
+func TestFits(t *testing.T) {
+	const limit = 8000
+	for _, columns := range []bool{false, true} {
+		var b Batch
+		n := 0
+		for ; ; n++ {
+			r := at(time.Duration(n)*time.Second, number1("vehicle_speed_kmh", float64(n)), number1("engine_speed_rpm", float64(10*n)+0.25))
+			if n%2 == 1 {
+				r.Fields = []Field{{"fix", Text("3d")}}
+			}
+			if !b.Fits(r, limit, columns) {
+				break
+			}
+			b.Add(r)
+		}
+		message := func() int {
+			r := b.Seal(strings.Repeat("v", 64), strings.Repeat("b", 36), zero, Unsynced)
+			size := len(r.Message("01JD0000000000000000000000", 1<<60))
+			if columns {
+				c, err := r.Columns()
+				if err != nil {
+					t.Fatal(err)
+				}
+				size = max(size, len(c.Message("01JD0000000000000000000000", 1<<60)))
+			}
+			return size
+		}
+		if full := message(); full > limit || full < limit*8/10 {
+			t.Errorf("columns %v: %d readings make %d bytes", columns, n, full)
+		}
+		if before := len(b.readings); b.Fits(at(0, Field{"fix", Text(strings.Repeat("x", limit))}), limit, columns) || len(b.readings) != before {
+			t.Error("more fits than there is room for")
+		}
+	}
+	var empty Batch
+	if !empty.Fits(at(0), headBytes, false) || !empty.Empty() {
+		t.Error("nothing does not fit")
+	}
 }
 
 func FuzzParseRecord(f *testing.F) {
