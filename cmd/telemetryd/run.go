@@ -83,7 +83,7 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 	if o.bufferAge > 0 {
 		buffer.Expire(olderThan(o.bufferAge, clock))
 	}
-	rec := recorder.New(recorder.Config{VehicleID: o.vehicleID, Clock: clock, Store: buffer, Interval: o.batchInterval, Columns: o.form.Columns, Health: health, Log: log})
+	rec := recorder.New(recorder.Config{VehicleID: o.vehicleID, Clock: clock, Store: buffer, Interval: o.batchInterval, Columns: o.form.Columns, Limit: o.batchLimit(), Health: health, Log: log})
 	rec.Begin(streamStart(buffer, clock))
 
 	sources, stopSources := context.WithCancel(context.WithoutCancel(ctx))
@@ -102,7 +102,7 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 	sending.Go(func() {
 		publish.Run(publishing, publish.Config{
 			Brokers: o.brokers, ClientID: o.clientID, Credentials: o.credentials, TopicPrefix: o.topicPrefix,
-			VehicleID: o.vehicleID, StreamID: streamID, Form: o.form, WriteOnly: o.writeOnly, Version: version,
+			VehicleID: o.vehicleID, StreamID: streamID, Form: o.form, Limits: o.limits, WriteOnly: o.writeOnly, Version: version,
 			Store: buffer, Clock: clock, Health: health, HealthChanged: health.Changed(), Rates: rates.Read, Log: log,
 		})
 	})

@@ -53,6 +53,13 @@ type settings struct {
 	CAFile        string            `name:"ca-file" placeholder:"FILE" help:"CA certificates that sign the broker's, PEM. Default: the system's."`
 	CertFile      string            `placeholder:"FILE" help:"Our certificate for the broker, PEM."`
 	KeyFile       string            `placeholder:"FILE" help:"Its key, PEM."`
+	ServerName    string            `placeholder:"NAME" help:"Name that TLS asks for and verifies, where the broker's URL has another one (a private endpoint)."`
+	ALPN          []string          `name:"alpn" placeholder:"NAME,..." help:"Protocols that TLS offers, as x-amzn-mqtt-ca for AWS IoT on port 443."`
+	KeepAlive     string            `placeholder:"DURATION" help:"How long the connection may be silent: 5s to 20m. Default 10s."`
+	MaxMessage    string            `placeholder:"SIZE" help:"Largest message that the broker takes, topic and header included: from 4KiB on, or none. Default none."`
+	PublishRate   string            `placeholder:"N" help:"Most messages a second, 0 for no limit. Default 0."`
+	InFlight      string            `placeholder:"N" help:"Most messages without acknowledgement. Default 120."`
+	Retain        string            `placeholder:"YES" help:"no: publish status and last will without the retained flag, for a broker that refuses it. Default yes."`
 	LogLevel      string            `placeholder:"LEVEL" help:"debug, info, warn or error. Default info."`
 	LogFormat     string            `placeholder:"FORMAT" help:"text or json, to standard error. Default text."`
 	own           []ownText         // of the file only
@@ -75,6 +82,7 @@ type options struct {
 	http          string // address; empty for off
 	batchInterval time.Duration
 	form          publish.Form
+	limits        publish.Limits
 	writeOnly     bool
 	topicPrefix   string
 	stateDir      string
@@ -141,7 +149,8 @@ func (s *settings) targets() map[string]any {
 		"batch-form": &s.BatchForm, "compress": &s.Compress, "delivery-check": &s.DeliveryCheck,
 		"topic-prefix": &s.TopicPrefix, "state-dir": &s.StateDir, "buffer-size": &s.BufferSize, "buffer-age": &s.BufferAge,
 		"username": &s.Username, "password-file": &s.PasswordFile, "ca-file": &s.CAFile, "cert-file": &s.CertFile,
-		"key-file": &s.KeyFile, "log-level": &s.LogLevel, "log-format": &s.LogFormat,
+		"key-file": &s.KeyFile, "server-name": &s.ServerName, "alpn": &s.ALPN, "keep-alive": &s.KeepAlive, "max-message": &s.MaxMessage,
+		"publish-rate": &s.PublishRate, "in-flight": &s.InFlight, "retain": &s.Retain, "log-level": &s.LogLevel, "log-format": &s.LogFormat,
 	}
 }
 
@@ -263,7 +272,9 @@ func (s *settings) judge() (options, error) {
 	if o.stateDir, err = stateDir(s.StateDir); err != nil {
 		failed("state-dir", err)
 	}
-	o.credentials = publish.Credentials{Username: s.Username, PasswordFile: s.PasswordFile, CAFile: s.CAFile, CertFile: s.CertFile, KeyFile: s.KeyFile}
+	o.limits = s.judgeLimits(wrong)
+	o.credentials = publish.Credentials{Username: s.Username, PasswordFile: s.PasswordFile, CAFile: s.CAFile, CertFile: s.CertFile, KeyFile: s.KeyFile,
+		ServerName: s.ServerName, ALPN: judgeTLS(s.ServerName, s.ALPN, wrong)}
 	if (s.CertFile == "") != (s.KeyFile == "") {
 		failed("cert-file", errors.New("--cert-file and --key-file go together"))
 	} else if err := o.credentials.Check(); err != nil {

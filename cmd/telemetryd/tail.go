@@ -25,6 +25,8 @@ type tailCommand struct {
 	CAFile       string        `name:"ca-file" placeholder:"FILE" help:"CA certificates that sign the broker's, PEM. Default: the system's."`
 	CertFile     string        `placeholder:"FILE" help:"Our certificate for the broker, PEM."`
 	KeyFile      string        `placeholder:"FILE" help:"Its key, PEM."`
+	ServerName   string        `placeholder:"NAME" help:"Name that TLS asks for and verifies, where the broker's URL has another one."`
+	ALPN         []string      `name:"alpn" placeholder:"NAME,..." help:"Protocols that TLS offers."`
 	Verify       bool          `help:"Check that nothing is missing; what is found is told at the end, with exit status 1 if something is."`
 	For          time.Duration `placeholder:"DURATION" help:"End by itself after this long."`
 }
@@ -43,7 +45,7 @@ type tail struct {
 // Run follows a vehicle from any machine.
 func (c *tailCommand) Run(ctx context.Context, s streams) error {
 	broker, err := publish.ParseBroker(c.Broker)
-	credentials := publish.Credentials{Username: c.Username, PasswordFile: c.PasswordFile, CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile}
+	credentials := publish.Credentials{Username: c.Username, PasswordFile: c.PasswordFile, CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile, ServerName: c.ServerName, ALPN: c.ALPN}
 	switch {
 	case err != nil:
 		return &usageError{fmt.Errorf("--broker: %w", err)}

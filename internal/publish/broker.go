@@ -53,6 +53,8 @@ type Credentials struct {
 	CAFile       string
 	CertFile     string
 	KeyFile      string
+	ServerName   string   // that TLS asks for and verifies; empty for the host of the URL
+	ALPN         []string // protocols that TLS offers (RFC 7301); nil for none
 }
 
 func (c Credentials) password() (string, error) {

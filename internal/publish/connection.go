@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -18,8 +19,9 @@ const (
 	// writeLimit is how long the network may take no bytes before the connection
 	// counts as lost; it is also how long paho may hold a publish back then.
 	writeLimit = 5 * time.Second
-	keepAlive  = 10 * time.Second
-	pingLimit  = 5 * time.Second
+	// keepAlive is how long the connection may be silent unless Limits tell otherwise.
+	keepAlive = 10 * time.Second
+	pingLimit = 5 * time.Second
 	// causeLimit is how much later than a message paho may tell of a loss.
 	causeLimit = time.Second
 
@@ -75,7 +77,8 @@ func (p *publisher) dial(ctx context.Context, b Broker) (*connection, error) {
 		SetConnectRetry(false).
 		SetOrderMatters(false).
 		SetWriteTimeout(writeLimit).
-		SetBinaryWill(p.topic(p.VehicleID, statusOf), p.statusMessage(offlineWill), 1, true).
+		SetKeepAlive(cmp.Or(p.Limits.KeepAlive, keepAlive)).
+		SetBinaryWill(p.topic(p.VehicleID, statusOf), p.statusMessage(offlineWill), 1, !p.Limits.NoRetain).
 		SetConnectionLostHandler(func(_ mqtt.Client, err error) { c.lose(err) })
 	c.client = mqtt.NewClient(o)
 	token := c.client.Connect()
@@ -115,7 +118,7 @@ func (c Credentials) options(b Broker, clientID string, sessions tls.ClientSessi
 		if err != nil {
 			return nil, err
 		}
-		t.ServerName, t.Time = b.url.Hostname(), now
+		t.ServerName, t.NextProtos, t.Time = cmp.Or(c.ServerName, b.url.Hostname()), c.ALPN, now
 		o.SetTLSConfig(t)
 	}
 	return o, nil
@@ -143,13 +146,15 @@ type sender struct {
 	held     *parcel       // a suspect that waits until it is alone
 	echo     echo
 	lone     uint64 // the suspect that is under way alone; 0 for none
+	pace     *pace
+	due      bool // the status has to be sent
 }
 
 // deliver sends until the connection is lost, or ctx has ended and what is live is
 // through. Publish can hold it for writeLimit at a loss: whoever waits for the loss
 // must not wait for deliver.
 func (p *publisher) deliver(ctx context.Context, c *connection) error {
-	s := &sender{publisher: p, conn: c, budget: leastBacklog}
+	s := &sender{publisher: p, conn: c, budget: leastBacklog, pace: newPace(p.limiter)}
 	defer func() {
 		if c.isLost() && closedByBroker(c.cause) {
 			p.suspects.closed(s.underway)
@@ -157,7 +162,7 @@ func (p *publisher) deliver(ctx context.Context, c *connection) error {
 		}
 	}()
 	p.lanes.connected()
-	s.status(online)
+	s.status()
 	s.listen()
 	s.announceGaps()
 	upkeep := time.NewTicker(statusEvery)
@@ -167,7 +172,7 @@ func (p *publisher) deliver(ctx context.Context, c *connection) error {
 		if err := s.fill(ctx.Err() == nil); err != nil {
 			return err
 		}
-		if ctx.Err() != nil && len(s.underway) == 0 {
+		if ctx.Err() != nil && len(s.underway) == 0 && s.pace.open() {
 			return nil
 		}
 		var oldest <-chan struct{}
@@ -184,14 +189,18 @@ func (p *publisher) deliver(ctx context.Context, c *connection) error {
 				return err
 			}
 		case <-p.Store.Changed():
+		case <-s.pace.opens:
 		case <-health:
-			s.status(online)
+			s.status()
+		case <-s.echo.subscribed:
+			s.echo.subscribed = nil
+			s.status()
 		case <-s.echo.came:
 			s.heard(true)
 		case <-s.echo.late:
 			s.heard(false)
 		case <-upkeep.C:
-			s.status(online)
+			s.status()
 			s.listen()
 			s.announceGaps()
 			if p.Store.Stats().Records == 0 {
@@ -206,7 +215,9 @@ func (p *publisher) deliver(ctx context.Context, c *connection) error {
 
 // fill sends while the window has room.
 func (s *sender) fill(backlog bool) error {
-	for len(s.underway) < window+reserve && s.total < windowBytes && s.lone == 0 {
+	s.tell()
+	most, _ := s.Limits.inFlight()
+	for len(s.underway) < most && s.total < windowBytes && s.lone == 0 && s.pace.open() {
 		p, ok, err := s.next(backlog)
 		if err != nil {
 			s.Health.Set("buffer_read", unreadable(err))
@@ -221,9 +232,14 @@ func (s *sender) fill(backlog bool) error {
 			s.refuse(p, err)
 			continue
 		}
+		topic := s.topic(p.message.VehicleID, p.lane)
+		if err := s.Limits.tooLarge(topic, message); err != nil {
+			s.refuse(p, err)
+			continue
+		}
 		switch {
 		case s.suspects.refused(p.lsn):
-			s.refuse(p, fmt.Errorf("the broker closed the connection %d times on this message of %d bytes alone", refusals, len(message)))
+			s.refuse(p, fmt.Errorf("the broker closed the connection %d times on this message of %d bytes alone; if it is too large for it, name the broker's limit with --max-message", refusals, len(message)))
 			continue
 		case s.suspects.alone(p.lsn) && len(s.underway) > 0:
 			s.held = &p
@@ -231,7 +247,7 @@ func (s *sender) fill(backlog bool) error {
 		case s.suspects.alone(p.lsn):
 			s.lone = p.lsn
 		}
-		if err := s.send(p, s.topic(p.message.VehicleID, p.lane), false, message); err != nil {
+		if err := s.send(p, topic, false, message); err != nil {
 			return err
 		}
 	}
@@ -245,7 +261,8 @@ func (s *sender) next(backlog bool) (parcel, bool, error) {
 		s.held = nil
 		return p, true, nil
 	}
-	return s.lanes.next(backlog && len(s.underway) < window && (s.bytes < s.budget || s.backlog == 0))
+	_, ofBacklog := s.Limits.inFlight()
+	return s.lanes.next(backlog && len(s.underway) < ofBacklog && (s.bytes < s.budget || s.backlog == 0))
 }
 
 // message is a parcel as it leaves.
@@ -285,6 +302,7 @@ func (s *sender) send(p parcel, topic string, retained bool, message []byte) err
 	if s.conn.isLost() {
 		return s.conn.cause
 	}
+	s.pace.spent()
 	s.total += len(message)
 	s.underway = append(s.underway, sent{p, token, began, len(message), s.total})
 	if p.lane == backfill {
@@ -332,8 +350,18 @@ func (s *sender) settle() error {
 	return nil
 }
 
-// status publishes what the publisher says of itself.
-func (s *sender) status(state state) {
+// status publishes what the publisher says of itself, now or as soon as it may.
+func (s *sender) status() {
+	s.due = true
+	s.tell()
+}
+
+// tell sends the status that is due, if there is room for it.
+func (s *sender) tell() {
+	if most, _ := s.Limits.inFlight(); !s.due || len(s.underway) >= most || !s.pace.open() {
+		return
+	}
+	s.due = false
 	// At a loss nobody needs it: the will is on its way.
-	_ = s.send(parcel{lane: statusOf}, s.topic(s.VehicleID, statusOf), true, s.statusMessage(state))
+	_ = s.send(parcel{lane: statusOf}, s.topic(s.VehicleID, statusOf), !s.Limits.NoRetain, s.statusMessage(online))
 }

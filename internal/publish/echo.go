@@ -26,6 +26,8 @@ const (
 type echo struct {
 	came chan struct{}
 	late <-chan time.Time
+	// subscribed is when the status has to be sent for it: what is retained comes by itself.
+	subscribed <-chan struct{}
 }
 
 // listen begins a check when it is time for one.
@@ -35,8 +37,8 @@ func (s *sender) listen() {
 	}
 	s.checkAt = time.Now().Add(echoAgain)
 	came := make(chan struct{}, 1)
-	s.echo = echo{came, time.After(echoLimit)}
-	s.conn.client.Subscribe(s.topic(s.VehicleID, statusOf), 1, func(_ mqtt.Client, m mqtt.Message) {
+	s.echo = echo{came: came, late: time.After(echoLimit)}
+	token := s.conn.client.Subscribe(s.topic(s.VehicleID, statusOf), 1, func(_ mqtt.Client, m mqtt.Message) {
 		var status struct {
 			StreamID string          `json:"stream_id"`
 			State    telemetry.State `json:"state"`
@@ -49,6 +51,9 @@ func (s *sender) listen() {
 			}
 		}
 	})
+	if s.Limits.NoRetain {
+		s.echo.subscribed = token.Done()
+	}
 }
 
 // heard ends a check: with an echo, or without one.

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"syscall"
 	"time"
@@ -34,24 +35,49 @@ func missing(b Broker, c Config, err error) telemetry.Condition {
 		return say("broker_untrusted", fmt.Sprintf("The certificate of %s is signed by nobody whom this machine trusts", b), "name the certificate of the CA that signed it with --ca-file.")
 	}
 	if host, ok := errors.AsType[x509.HostnameError](err); ok {
-		return say("broker_untrusted", fmt.Sprintf("The certificate of %s is not for %s", b, host.Host), "give --broker a name that the certificate has, or the broker a certificate with this name.")
+		return say("broker_untrusted", fmt.Sprintf("The certificate of %s is not for %s", b, host.Host), "give --broker a name that the certificate has, or name it with --server-name, or give the broker a certificate with this name.")
 	}
 	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired {
 		return say("broker_untrusted", outOfDate(b, c, invalid.Cert), "renew the broker's certificate, if the date here is right; without network time or a GPS fix it may not be.")
 	}
 	if alert, ok := errors.AsType[tls.AlertError](err); ok {
-		return say("broker_refused", fmt.Sprintf("%s ends the TLS handshake: %v", b, alert), "a broker that wants a client certificate gets it by --cert-file and --key-file; is it signed by the broker's CA, and not expired?")
+		title, remedy := alerted(b, c, alert)
+		return say("broker_refused", title, remedy)
 	}
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
 		return say("broker_missing", fmt.Sprintf("What answers at %s is not TLS", b), "without TLS it is mqtt:// or ws://; is the port right?")
 	}
 	switch {
 	case errors.Is(err, packets.ErrorRefusedBadUsernameOrPassword), errors.Is(err, packets.ErrorRefusedNotAuthorised):
-		return say("broker_refused", fmt.Sprintf("%s does not let the user %q in", b, c.Credentials.Username), "are --username and --password-file right?")
+		if c.Credentials.Username == "" {
+			return say("broker_refused", fmt.Sprintf("%s does not let us in without a user", b), "give --username and --password-file; an account by certificate has to allow the client id "+c.ClientID+".")
+		}
+		return say("broker_refused", fmt.Sprintf("%s does not let the user %q in", b, c.Credentials.Username), "are --username and --password-file right, and may this user have the client id "+c.ClientID+"?")
 	case errors.Is(err, packets.ErrorRefusedIDRejected):
 		return say("broker_refused", fmt.Sprintf("%s does not take the client id %q", b, c.ClientID), "give one that it takes with --client-id.")
+	case errors.Is(err, packets.ErrorNetworkError) && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)):
+		return say("broker_refused", fmt.Sprintf("%s closes the connection before it lets us in", b), "is the port that of "+b.url.Scheme+"://? If it is, a rule there denies the certificate or the client id "+c.ClientID+" (AWS IoT: iot:Connect in the policy).")
 	}
 	return m
+}
+
+// alerted tells why a broker ends the TLS handshake (RFC 8446, 6.2).
+func alerted(b Broker, c Config, alert tls.AlertError) (title, remedy string) {
+	ours := c.Credentials.CertFile
+	switch alert {
+	case 120: // no_application_protocol
+		return fmt.Sprintf("%s takes none of the protocols %q of --alpn", b, c.Credentials.ALPN), "name the one that it asks for on this port with --alpn, or another port."
+	case 112: // unrecognized_name
+		return fmt.Sprintf("%s is not known by the name that we ask for", b), "give --broker the name that it has, or name it with --server-name."
+	}
+	switch {
+	case ours == "": // certificate_required, and handshake_failure before TLS 1.3
+		return fmt.Sprintf("%s ends the TLS handshake, and may want a certificate: %v", b, alert), "give ours with --cert-file and --key-file."
+	case alert == 45: // certificate_expired
+		return fmt.Sprintf("%s finds our certificate %s expired", b, ours), "renew it; is the date right at the broker?"
+	default:
+		return fmt.Sprintf("%s does not accept our certificate %s: %v", b, ours, alert), "is it signed by a CA that the broker trusts, registered and active there, and not expired?"
+	}
 }
 
 // outOfDate tells from when until when a certificate is valid, and what the date is here.

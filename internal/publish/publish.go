@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+	"golang.org/x/time/rate"
 
 	"telemetryd/internal/spool"
 	"telemetryd/internal/telemetry"
@@ -35,6 +36,7 @@ type Config struct {
 	VehicleID     string
 	StreamID      string
 	Form          Form
+	Limits        Limits
 	WriteOnly     bool // the account may read nothing, so that arrival cannot be checked
 	Version       string
 	Store         Store
@@ -74,6 +76,7 @@ type publisher struct {
 	suspects suspects
 	checkAt  time.Time // when arrival is checked next
 	sessions tls.ClientSessionCache
+	limiter  *rate.Limiter
 }
 
 // Run publishes until ctx ends; it then sends what is live, says that it is offline
@@ -85,7 +88,8 @@ func Run(ctx context.Context, c Config) {
 	if c.Rates == nil {
 		c.Rates = func() []telemetry.Rate { return nil }
 	}
-	p := &publisher{Config: c, lanes: newLanes(c.Store, c.Clock), former: newFormer(c.Form), sessions: tls.NewLRUClientSessionCache(len(c.Brokers))}
+	p := &publisher{Config: c, lanes: newLanes(c.Store, c.Clock), former: newFormer(c.Form), sessions: tls.NewLRUClientSessionCache(len(c.Brokers)),
+		limiter: c.Limits.limiter()}
 	retry := backoff.NewExponentialBackOff()
 	retry.InitialInterval, retry.MaxInterval = firstRetry, lastRetry
 	kicked := 0 // connections in a row that the broker ended soon
@@ -225,9 +229,9 @@ func (p *publisher) awaitFirst(ctx context.Context, used Broker) <-chan *connect
 var errStopped = errors.New("stopped")
 
 // sayOffline replaces the retained status before a clean disconnect, for which no
-// will is sent.
+// will is sent. It waits for no slot: there is little time.
 func (p *publisher) sayOffline(c *connection) {
-	token := c.client.Publish(p.topic(p.VehicleID, statusOf), 1, true, p.statusMessage(offline))
+	token := c.client.Publish(p.topic(p.VehicleID, statusOf), 1, !p.Limits.NoRetain, p.statusMessage(offline))
 	select {
 	case <-token.Done():
 	case <-c.lost:
@@ -275,6 +279,10 @@ func (p *publisher) statusMessage(s state) []byte {
 		m.Health = []telemetry.Condition{}
 	}
 	b, err := json.Marshal(m)
+	if err == nil && p.Limits.tooLarge(p.topic(p.VehicleID, statusOf), b) != nil {
+		m.Rates = nil // the rest is small
+		b, err = json.Marshal(m)
+	}
 	if err != nil {
 		p.Log.Error("status left out", "error", err) // a mistake in this program
 	}
