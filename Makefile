@@ -36,8 +36,9 @@ deps: ## Install the Debian packages that the tests need (does nothing when they
 build: ## Build bin/telemetryd for this machine (GOOS, GOARCH, GOARM for another)
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/telemetryd ./cmd/telemetryd
 
-docs: ## Write docs/signals.md from the signal table
+docs: ## Write docs/signals.md from the signal table, and the messages in docs/brokers.md
 	go test ./internal/telemetry -run TestSignalsDoc -update
+	go test ./internal/publish -run TestMessages -update
 
 lint: ## Check formatting, vet, go fix and staticcheck
 	@files=$$(gofmt -l .); [ -z "$$files" ] || { echo "gofmt: $$files"; exit 1; }

@@ -120,6 +120,9 @@ func (c Credentials) options(b Broker, clientID string, sessions tls.ClientSessi
 		}
 		t.ServerName, t.NextProtos, t.Time = cmp.Or(c.ServerName, b.url.Hostname()), c.ALPN, now
 		o.SetTLSConfig(t)
+		if b.url.Scheme == "mqtts" {
+			hearAlerts(o)
+		}
 	}
 	return o, nil
 }
@@ -239,7 +242,7 @@ func (s *sender) fill(backlog bool) error {
 		}
 		switch {
 		case s.suspects.refused(p.lsn):
-			s.refuse(p, fmt.Errorf("the broker closed the connection %d times on this message of %d bytes alone; if it is too large for it, name the broker's limit with --max-message", refusals, len(message)))
+			s.refuse(p, endsConnections(len(message)))
 			continue
 		case s.suspects.alone(p.lsn) && len(s.underway) > 0:
 			s.held = &p

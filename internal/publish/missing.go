@@ -40,8 +40,8 @@ func missing(b Broker, c Config, err error) telemetry.Condition {
 	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired {
 		return say("broker_untrusted", outOfDate(b, c, invalid.Cert), "renew the broker's certificate, if the date here is right; without network time or a GPS fix it may not be.")
 	}
-	if alert, ok := errors.AsType[tls.AlertError](err); ok {
-		title, remedy := alerted(b, c, alert)
+	if isAlert(err) {
+		title, remedy := alerted(b, c, err)
 		return say("broker_refused", title, remedy)
 	}
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
@@ -61,22 +61,40 @@ func missing(b Broker, c Config, err error) telemetry.Condition {
 	return m
 }
 
-// alerted tells why a broker ends the TLS handshake (RFC 8446, 6.2).
-func alerted(b Broker, c Config, alert tls.AlertError) (title, remedy string) {
-	ours := c.Credentials.CertFile
+// Alerts of TLS (RFC 8446, 6.2). The type of those that a connection returns is not public;
+// their texts are the same.
+var (
+	certificateExpired    = tls.AlertError(45).Error()
+	unrecognizedName      = tls.AlertError(112).Error()
+	certificateRequired   = tls.AlertError(116).Error()
+	noApplicationProtocol = tls.AlertError(120).Error()
+)
+
+// isAlert tells an alert of the other side's: so crypto/tls calls it.
+func isAlert(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == "remote error"
+}
+
+// alerted tells why a broker ends the TLS handshake.
+func alerted(b Broker, c Config, err error) (title, remedy string) {
+	op, _ := errors.AsType[*net.OpError](err)
+	alert, ours := op.Err.Error(), c.Credentials.CertFile
 	switch alert {
-	case 120: // no_application_protocol
+	case noApplicationProtocol:
 		return fmt.Sprintf("%s takes none of the protocols %q of --alpn", b, c.Credentials.ALPN), "name the one that it asks for on this port with --alpn, or another port."
-	case 112: // unrecognized_name
+	case unrecognizedName:
 		return fmt.Sprintf("%s is not known by the name that we ask for", b), "give --broker the name that it has, or name it with --server-name."
 	}
 	switch {
-	case ours == "": // certificate_required, and handshake_failure before TLS 1.3
-		return fmt.Sprintf("%s ends the TLS handshake, and may want a certificate: %v", b, alert), "give ours with --cert-file and --key-file."
-	case alert == 45: // certificate_expired
+	case ours == "": // certificate_required, or handshake_failure before TLS 1.3
+		return fmt.Sprintf("%s ends the TLS handshake, and may want a certificate: %s", b, alert), "give ours with --cert-file and --key-file."
+	case alert == certificateRequired: // one that the broker's list of CAs does not allow is kept back
+		return fmt.Sprintf("%s trusts none of the CAs that signed our certificate %s", b, ours), "get one from the CA that the broker trusts."
+	case alert == certificateExpired:
 		return fmt.Sprintf("%s finds our certificate %s expired", b, ours), "renew it; is the date right at the broker?"
 	default:
-		return fmt.Sprintf("%s does not accept our certificate %s: %v", b, ours, alert), "is it signed by a CA that the broker trusts, registered and active there, and not expired?"
+		return fmt.Sprintf("%s does not accept our certificate %s: %s", b, ours, alert), "is it signed by a CA that the broker trusts, registered and active there, and not expired?"
 	}
 }
 

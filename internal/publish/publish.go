@@ -319,10 +319,13 @@ func (p *publisher) appendGap(g telemetry.DataGap) error {
 	return err
 }
 
+// givenUp is said of each record that no broker will get.
+const givenUp = "a record is given up, and named in a data_gap"
+
 // refuse names a record that no broker will get as a gap, so that it does not block the
 // rest.
 func (p *publisher) refuse(bad parcel, why error) {
-	p.Log.Error("a record is given up, and named in a data_gap", "stream_id", bad.record.StreamID, "seq", bad.record.Seq, "error", why)
+	p.Log.Error(givenUp, "stream_id", bad.record.StreamID, "seq", bad.record.Seq, "error", why)
 	err := p.appendGap(telemetry.DataGap{StreamID: bad.record.StreamID, FirstSeq: bad.record.Seq, LastSeq: bad.record.Seq, Reason: "refused"})
 	if err == nil {
 		p.lanes.acknowledged(bad.lsn)
@@ -335,7 +338,7 @@ func (p *publisher) refuse(bad parcel, why error) {
 func clash(clientID string, b Broker) telemetry.Condition {
 	return telemetry.Condition{Code: "client_id_clash", Severity: telemetry.Warning,
 		Title:  fmt.Sprintf("%s ends each connection soon: another client may use the id %s", b, clientID),
-		Remedy: "give each vehicle an id of its own (--vehicle-id, or --client-id); else look into the broker's log"}
+		Remedy: "give each vehicle an id of its own (--vehicle-id, or --client-id). If they have, a rule may deny a topic (AWS IoT ends the connection then): look into the broker's log"}
 }
 
 func unreadable(err error) telemetry.Condition {

@@ -2,6 +2,7 @@ package publish
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"net"
 	"slices"
@@ -76,6 +77,11 @@ func (s *suspects) refused(lsn uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.ends[lsn].alone >= refusals
+}
+
+// endsConnections is why a message is refused.
+func endsConnections(bytes int) error {
+	return fmt.Errorf("the broker closed the connection %d times on this message of %d bytes alone; if it is too large for it, name the broker's limit with --max-message", refusals, bytes)
 }
 
 // clear forgets a message that has left, or was refused.
