@@ -79,6 +79,7 @@ func (p *publisher) dial(ctx context.Context, b Broker) (*connection, error) {
 		SetWriteTimeout(writeLimit).
 		SetKeepAlive(cmp.Or(p.Limits.KeepAlive, keepAlive)).
 		SetBinaryWill(p.topic(p.VehicleID, statusOf), p.statusMessage(offlineWill), 1, !p.Limits.NoRetain).
+		SetCustomOpenConnectionFn(p.Link.open).
 		SetConnectionLostHandler(func(_ mqtt.Client, err error) { c.lose(err) })
 	c.client = mqtt.NewClient(o)
 	token := c.client.Connect()
@@ -265,7 +266,7 @@ func (s *sender) next(backlog bool) (parcel, bool, error) {
 		return p, true, nil
 	}
 	_, ofBacklog := s.Limits.inFlight()
-	return s.lanes.next(backlog && len(s.underway) < ofBacklog && (s.bytes < s.budget || s.backlog == 0))
+	return s.lanes.next(backlog && s.Backlog() && len(s.underway) < ofBacklog && (s.bytes < s.budget || s.backlog == 0))
 }
 
 // message is a parcel as it leaves.

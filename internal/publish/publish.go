@@ -46,6 +46,11 @@ type Config struct {
 	Rates         func() []telemetry.Rate // of the car's signals; may be nil
 	Log           *slog.Logger
 	Counters      *Counters // may be nil
+	Link          *Link     // counts what the sockets carry; may be nil
+	// Backlog reports whether backlog may be sent now, on a link that costs; nil: always.
+	// It is asked before each message.
+	Backlog func() bool
+	Data    func() *telemetry.Data // for the status; may be nil
 }
 
 // Counters count acknowledged records by lane.
@@ -87,6 +92,15 @@ func Run(ctx context.Context, c Config) {
 	}
 	if c.Rates == nil {
 		c.Rates = func() []telemetry.Rate { return nil }
+	}
+	if c.Link == nil {
+		c.Link = new(Link)
+	}
+	if c.Backlog == nil {
+		c.Backlog = func() bool { return true }
+	}
+	if c.Data == nil {
+		c.Data = func() *telemetry.Data { return nil }
 	}
 	p := &publisher{Config: c, lanes: newLanes(c.Store, c.Clock), former: newFormer(c.Form), sessions: tls.NewLRUClientSessionCache(len(c.Brokers)),
 		limiter: c.Limits.limiter()}
@@ -270,7 +284,7 @@ func (p *publisher) statusMessage(s state) []byte {
 		Schema: 1, VehicleID: p.VehicleID, State: telemetry.Online, T: telemetry.FormatTime(now),
 		Version: p.Version, StreamID: p.StreamID,
 		LastSeq: stats.LastSeq, OldestUnackedSeq: stats.OldestUnackedSeq,
-		Health: p.Health.Conditions(), Rates: p.Rates(),
+		Health: p.Health.Conditions(), Rates: p.Rates(), Data: p.Data(),
 	}
 	if s != online {
 		m.State = telemetry.Offline

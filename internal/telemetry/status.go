@@ -31,6 +31,16 @@ type Status struct {
 	OldestUnackedSeq uint64      `json:"oldest_unacked_seq,omitempty"` // of this stream; absent when all is acknowledged
 	Health           []Condition `json:"health"`
 	Rates            []Rate      `json:"rates,omitempty"` // of the car's signals, while it is read
+	Data             *Data       `json:"data,omitempty"`  // with a data budget
+}
+
+// Data is what the link to the broker has carried in this month of its plan, in bytes.
+type Data struct {
+	SentBytes     uint64 `json:"sent_bytes"`
+	ReceivedBytes uint64 `json:"received_bytes"`
+	BudgetBytes   uint64 `json:"budget_bytes,omitempty"`
+	ForecastBytes uint64 `json:"forecast_bytes"`  // both ways, at the month's end
+	Since         string `json:"since,omitempty"` // FormatTime; absent until the time was known once
 }
 
 // Rate tells how often a signal is wanted and how often it is read, in hertz.
