@@ -38,6 +38,7 @@ type Config struct {
 	Interval  time.Duration // a batch is closed this long after its first reading
 	Columns   bool          // it will leave in this form: its size counts, too
 	Limit     int           // bytes that a batch takes at the most as a message; 0 means telemetry.MaxBatchBytes
+	Few       func() bool   // whether values are to be few now (thin.go); nil: never
 	Health    Health
 	Log       *slog.Logger
 }
@@ -57,12 +58,17 @@ type Recorder struct {
 	done     chan struct{}
 
 	batch  telemetry.Batch
+	newest time.Duration // reading in it
+	thin   thinner
 	sealed []spool.Entry // to be handed over
 }
 
 // New returns a recorder; Run makes it work.
 func New(c Config) *Recorder {
 	c.Limit = cmp.Or(c.Limit, telemetry.MaxBatchBytes)
+	if c.Few == nil {
+		c.Few = func() bool { return false }
+	}
 	return &Recorder{
 		Config:   c,
 		readings: make(chan telemetry.Reading, arriving),
@@ -108,7 +114,7 @@ func (r *Recorder) Run(ctx context.Context) {
 		select {
 		case reading := <-r.readings:
 			if r.add(reading) {
-				interval.Reset(r.Interval)
+				interval.Reset(r.interval())
 			}
 		case e := <-r.events:
 			r.seal(e)
@@ -123,6 +129,9 @@ func (r *Recorder) Run(ctx context.Context) {
 		case <-interval.C:
 			r.closeBatch()
 		case <-look.C:
+			if r.Clock.Uptime()-r.newest >= quietAfter {
+				r.closeBatch()
+			}
 			r.correct()
 			r.report()
 		case <-ctx.Done():
@@ -153,6 +162,9 @@ func (r *Recorder) drain() {
 // add puts a reading into the open batch, after it closed one that has no room for it.
 // begun tells that it is the first one of a batch.
 func (r *Recorder) add(reading telemetry.Reading) (begun bool) {
+	if r.Few() {
+		reading = r.thin.of(reading)
+	}
 	if !r.batch.Fits(reading, r.Limit, r.Columns) {
 		if !new(telemetry.Batch).Fits(reading, r.Limit, r.Columns) { // a reading has a few values: a mistake in this program
 			r.Log.Error("a reading is left out: it is larger than a message may be", "limit", r.Limit, "fields", len(reading.Fields))
@@ -162,6 +174,9 @@ func (r *Recorder) add(reading telemetry.Reading) (begun bool) {
 	}
 	begun = r.batch.Empty()
 	r.batch.Add(reading)
+	if len(reading.Fields) > 0 {
+		r.newest = reading.Arrived
+	}
 	return begun && !r.batch.Empty()
 }
 

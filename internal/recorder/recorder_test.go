@@ -58,9 +58,14 @@ func (s *store) Clear(string, string)                { s.condition = "" }
 
 func recording(t *testing.T, body func(r *Recorder, s *store, stop func())) {
 	t.Helper()
+	recordingFew(t, nil, body)
+}
+
+func recordingFew(t *testing.T, few func() bool, body func(r *Recorder, s *store, stop func())) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := &store{began: time.Now()}
-		r := New(Config{VehicleID: "van-1", Clock: ofTest(s), Store: s, Interval: 5 * time.Second, Health: s, Log: slog.New(slog.DiscardHandler)})
+		r := New(Config{VehicleID: "van-1", Clock: ofTest(s), Store: s, Interval: 5 * time.Second, Few: few, Health: s, Log: slog.New(slog.DiscardHandler)})
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
 		running.Go(func() { r.Run(ctx) })
