@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -19,6 +20,7 @@ import (
 	"github.com/oklog/ulid/v2"
 	"golang.org/x/sys/unix"
 
+	"telemetryd/internal/budget"
 	"telemetryd/internal/gps"
 	"telemetryd/internal/obd"
 	"telemetryd/internal/port"
@@ -83,7 +85,12 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 	if o.bufferAge > 0 {
 		buffer.Expire(olderThan(o.bufferAge, clock))
 	}
-	rec := recorder.New(recorder.Config{VehicleID: o.vehicleID, Clock: clock, Store: buffer, Interval: o.batchInterval, Columns: o.form.Columns, Limit: o.batchLimit(), Health: health, Log: log})
+	link := new(publish.Link)
+	account := openAccount(o, link, clock, health, log)
+	rec := recorder.New(recorder.Config{
+		VehicleID: o.vehicleID, Clock: clock, Store: buffer, Interval: o.batchInterval, Columns: o.form.Columns,
+		Limit: o.batchLimit(), Few: account.Spent, Health: health, Log: log,
+	})
 	rec.Begin(streamStart(buffer, clock))
 
 	sources, stopSources := context.WithCancel(context.WithoutCancel(ctx))
@@ -97,15 +104,17 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 	var turning wheels
 	fixes := new(gps.Counters)
 	sending.Go(func() {
-		status.Serve(publishing, o.http, health, log, obd.Metrics(counters, rates), gps.Metrics(fixes))
+		status.Serve(publishing, o.http, health, log, obd.Metrics(counters, rates), gps.Metrics(fixes), budget.Metrics(account, link.Sockets))
 	})
 	sending.Go(func() {
 		publish.Run(publishing, publish.Config{
 			Brokers: o.brokers, ClientID: o.clientID, Credentials: o.credentials, TopicPrefix: o.topicPrefix,
 			VehicleID: o.vehicleID, StreamID: streamID, Form: o.form, Limits: o.limits, WriteOnly: o.writeOnly, Version: version,
 			Store: buffer, Clock: clock, Health: health, HealthChanged: health.Changed(), Rates: rates.Read, Log: log,
+			Link: link, Backlog: account.Backlog, Data: account.Status,
 		})
 	})
+	sending.Go(func() { account.Run(publishing) })
 	sending.Go(func() { system.follow(publishing, log) })
 	sending.Go(func() { keepClock(publishing) })
 	writing.Go(func() { rec.Run(recording) })
@@ -139,7 +148,20 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 	writing.Wait()
 	stopPublishing()
 	sending.Wait()
+	account.Close()
 	return buffer.Close()
+}
+
+// openAccount keeps account of what the link carries, beside the buffer.
+func openAccount(o options, link *publish.Link, clock *telemetry.Clock, health *status.Health, log *slog.Logger) *budget.Account {
+	return budget.Open(budget.Config{
+		Path: filepath.Join(o.stateDir, "usage"), Budget: o.dataBudget, Day: o.dataBudgetDay, Now: clock.Now,
+		Count: func() budget.Count {
+			t := link.Read()
+			return budget.Count{Sent: t.Sent + t.SentHeaders, Received: t.Received + t.ReceivedHeaders}
+		},
+		Bytes: link.Bytes, Health: health, Log: log,
+	})
 }
 
 // tap is where a port is recorded; nil when the user wants no recording. end is called

@@ -43,6 +43,8 @@ type settings struct {
 	BatchInterval string            `placeholder:"DURATION" help:"A batch is closed after this long, or at 64 KiB. Default 5s."`
 	BatchForm     string            `placeholder:"FORM" help:"rows, or columns: one array for each signal, smaller. Default rows."`
 	Compress      string            `placeholder:"HOW" help:"none, gzip or zstd, for batches. Default none."`
+	DataBudget    string            `placeholder:"SIZE" help:"What the broker's link may take a month, both ways, as 500MB. Past it the backlog waits and live values are few; events go on. Default: no budget."`
+	DataBudgetDay string            `placeholder:"DAY" help:"Day of the month on which the plan's month begins, 1 to 28, at 0 h UTC. Default 1."`
 	DeliveryCheck string            `placeholder:"YES" help:"no: do not read our own status back from the broker, for an account that may only write. Default yes."`
 	TopicPrefix   string            `placeholder:"PREFIX" help:"First segment of the topics. Default vehicles."`
 	StateDir      string            `placeholder:"DIR" help:"Buffer and identity. Default $$STATE_DIRECTORY, else ~/.local/state/telemetryd."`
@@ -83,6 +85,8 @@ type options struct {
 	batchInterval time.Duration
 	form          publish.Form
 	limits        publish.Limits
+	dataBudget    uint64 // bytes a month; 0: none
+	dataBudgetDay int
 	writeOnly     bool
 	topicPrefix   string
 	stateDir      string
@@ -147,6 +151,7 @@ func (s *settings) targets() map[string]any {
 		"own-signals": &s.own, "obd-probe": &s.OBDProbe, "record": &s.Record, "record-size": &s.RecordSize, "http": &s.HTTP,
 		"signals": &s.Signals, "obd-max-requests": &s.MaxRequests, "batch-interval": &s.BatchInterval,
 		"batch-form": &s.BatchForm, "compress": &s.Compress, "delivery-check": &s.DeliveryCheck,
+		"data-budget": &s.DataBudget, "data-budget-day": &s.DataBudgetDay,
 		"topic-prefix": &s.TopicPrefix, "state-dir": &s.StateDir, "buffer-size": &s.BufferSize, "buffer-age": &s.BufferAge,
 		"username": &s.Username, "password-file": &s.PasswordFile, "ca-file": &s.CAFile, "cert-file": &s.CertFile,
 		"key-file": &s.KeyFile, "server-name": &s.ServerName, "alpn": &s.ALPN, "keep-alive": &s.KeepAlive, "max-message": &s.MaxMessage,
@@ -259,6 +264,15 @@ func (s *settings) judge() (options, error) {
 	case publish.Plain, publish.Gzip, publish.Zstd:
 	default:
 		wrong("compress", s.Compress, "none, gzip, zstd")
+	}
+	if s.DataBudget != "" && s.DataBudget != "none" {
+		size, err := parseSize(s.DataBudget)
+		if o.dataBudget = uint64(size); err != nil || size < 10e3 {
+			wrong("data-budget", s.DataBudget, "a size from 10kB on, as 500MB, or none")
+		}
+	}
+	if o.dataBudgetDay, err = strconv.Atoi(cmp.Or(s.DataBudgetDay, "1")); err != nil || o.dataBudgetDay < 1 || o.dataBudgetDay > 28 {
+		wrong("data-budget-day", s.DataBudgetDay, "1 to 28")
 	}
 	if o.topicPrefix = cmp.Or(s.TopicPrefix, "vehicles"); !prefixPattern.MatchString(o.topicPrefix) || strings.HasSuffix(o.topicPrefix, "/") {
 		wrong("topic-prefix", s.TopicPrefix, "1 to 128 characters without # and +, no / at its ends, no $ at its start")

@@ -143,8 +143,14 @@ func SaveClock(path string, s ClockState) error {
 	if err != nil {
 		return fmt.Errorf("encode the clock's state: %w", err)
 	}
+	return ReplaceFile(path, append(b, '\n'))
+}
+
+// ReplaceFile makes b the content of the file at path, whole or not at all; it is durable
+// when ReplaceFile returns.
+func ReplaceFile(path string, b []byte) error {
 	temporary := path + ".new"
-	if err := writeSynced(temporary, append(b, '\n')); err != nil {
+	if err := writeSynced(temporary, b); err != nil {
 		return err
 	}
 	if err := os.Rename(temporary, path); err != nil {
