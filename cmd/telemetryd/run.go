@@ -160,7 +160,7 @@ func openAccount(o options, link *publish.Link, clock *telemetry.Clock, health *
 			t := link.Read()
 			return budget.Count{Sent: t.Sent + t.SentHeaders, Received: t.Received + t.ReceivedHeaders}
 		},
-		Bytes: link.Bytes, Health: health, Log: log,
+		Health: health, Log: log,
 	})
 }
 

@@ -22,15 +22,15 @@ type Count struct {
 	Sent, Received uint64 // headers of TCP and IP included; they only grow
 }
 
+func (c Count) total() uint64 { return c.Sent + c.Received }
+
 // Config says what to keep account of.
 type Config struct {
 	Path   string // of the file that keeps it
 	Budget uint64 // bytes a month, both ways; 0 for none
 	Day    int    // of the month, 1 to 28, on which the plan's begins, at 0 h UTC
 	Now    func() (time.Time, telemetry.Quality)
-	Count  func() Count
-	// Bytes are those that went over the sockets: Count's without headers, and cheap.
-	Bytes  func() uint64
+	Count  func() Count // is asked before each message of backlog
 	Health Health
 	Log    *slog.Logger
 }
@@ -48,7 +48,7 @@ const (
 // Account is the account of a month. It is safe for concurrent use.
 type Account struct {
 	Config
-	backlogUntil atomic.Uint64 // Bytes at which backlog has to wait
+	backlogUntil atomic.Uint64 // what Count may come to before backlog has to wait
 	spent        atomic.Bool
 
 	mu      sync.Mutex
@@ -95,7 +95,7 @@ func (a *Account) Close() {
 
 // Backlog reports whether backlog may be sent now. It costs little: it can be asked before
 // each message.
-func (a *Account) Backlog() bool { return a.Bytes() < a.backlogUntil.Load() }
+func (a *Account) Backlog() bool { return a.Count().total() < a.backlogUntil.Load() }
 
 // Spent reports whether the budget is used up: live data are to be few.
 func (a *Account) Spent() bool { return a.spent.Load() }
@@ -125,7 +125,7 @@ func (a *Account) judge() (save bool) {
 	u := a.months.Month
 	forecast := u.Forecast(now)
 	a.step = Judge(a.Budget, u.Total(), forecast, a.step)
-	a.backlogUntil.Store(a.Bytes() + u.room(a.Budget, a.step, now))
+	a.backlogUntil.Store(a.counted.total() + u.room(a.Budget, a.step, now))
 	a.spent.Store(a.step == Spent)
 	if c, ok := condition(a.step, a.Budget, forecast, u.To); ok {
 		a.Health.Set("data_budget", c)

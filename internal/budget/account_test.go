@@ -47,11 +47,6 @@ func newCar(t *testing.T, budget uint64) *car {
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			return c.count
-		},
-		Bytes: func() uint64 {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			return c.count.Sent + c.count.Received
 		}}
 	c.start()
 	return c

@@ -60,9 +60,6 @@ func segments(n int) (data, acks uint64) {
 // Sockets is what went over the sockets each way.
 func (l *Link) Sockets() (sent, received uint64) { return l.sent.Load(), l.received.Load() }
 
-// Bytes is the same, both ways.
-func (l *Link) Bytes() uint64 { return l.sent.Load() + l.received.Load() }
-
 // dial opens a connection that is counted.
 func (l *Link) dial(ctx context.Context, d *net.Dialer, network, address string) (net.Conn, error) {
 	c, err := d.DialContext(ctx, network, address)
