@@ -126,6 +126,7 @@ type bufferReport struct {
 	Telemetry uint64              `json:"telemetry"`
 	Events    uint64              `json:"events"`
 	DiskBytes int64               `json:"disk_bytes"`
+	Aside     int                 `json:"aside"` // pieces that are damaged or refused, in the folder aside
 	Oldest    *waiting            `json:"oldest,omitempty"`
 	Gaps      []telemetry.DataGap `json:"gaps"` // lost, and not yet told to the broker
 }
@@ -144,7 +145,7 @@ func (c *bufferStat) Run(s streams) error {
 	}
 	defer v.Close()
 	st := v.Stats()
-	report := bufferReport{StateDir: dir, Records: st.Records, Telemetry: st.UnackedTelemetry, Events: st.UnackedEvents, DiskBytes: st.Bytes, Gaps: []telemetry.DataGap{}}
+	report := bufferReport{StateDir: dir, Records: st.Records, Telemetry: st.UnackedTelemetry, Events: st.UnackedEvents, DiskBytes: st.Bytes, Aside: st.Aside, Gaps: []telemetry.DataGap{}}
 	for r, err := range records(v) {
 		if err != nil {
 			return err
@@ -175,6 +176,9 @@ func (r bufferReport) text() string {
 			t = "of a time not yet known"
 		}
 		text += fmt.Sprintf("oldest   %s, seq %d of stream %s\n", t, o.Seq, o.StreamID)
+	}
+	if r.Aside > 0 {
+		text += fmt.Sprintf("aside    %d pieces, damaged or refused by the broker, in %s\n", r.Aside, filepath.Join(r.StateDir, "aside"))
 	}
 	for _, g := range r.Gaps {
 		text += fmt.Sprintf("lost     seq %d to %d of stream %s: %s\n", g.FirstSeq, g.LastSeq, g.StreamID, g.Reason)

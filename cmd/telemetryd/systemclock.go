@@ -98,6 +98,9 @@ func timedated(ctx context.Context) (synced bool, err error) {
 	return synced, nil
 }
 
+// clockRetry is when a disk that did not take what is known of the time is tried again.
+const clockRetry = 30 * time.Second
+
 // openClock makes the clock that goes on where the last run ended, and keep, which keeps
 // what it knows until ctx ends.
 func openClock(stateDir string, system *systemClock, health *status.Health, log *slog.Logger) (clock *telemetry.Clock, keep func(ctx context.Context)) {
@@ -107,20 +110,22 @@ func openClock(stateDir string, system *systemClock, health *status.Health, log 
 		log.Warn("what was known of the time is lost; it is found anew", "error", err)
 	}
 	clock = telemetry.NewClock(telemetry.ClockConfig{BootID: bootID(), Uptime: uptime, System: system.now, State: state})
-	save := func() {
+	save := func() (saved bool) {
 		if err := telemetry.SaveClock(path, clock.KeptState()); err != nil {
 			health.Set("clock", telemetry.Condition{Code: "clock_not_kept", Severity: telemetry.Warning,
 				Title:  fmt.Sprintf("What is known of the time cannot be kept: %v", err),
 				Remedy: "is the disk full or read-only? After a power cut times are guessed until the next fix or network"})
-			return
+			return false
 		}
 		health.Clear("clock", "What is known of the time is kept")
+		return true
 	}
 	return clock, func(ctx context.Context) {
+		var again <-chan time.Time
 		for {
 			select {
 			case <-clock.Changed():
-				save()
+			case <-again:
 			case <-ctx.Done():
 				select {
 				case <-clock.Changed():
@@ -128,6 +133,9 @@ func openClock(stateDir string, system *systemClock, health *status.Health, log 
 				default:
 				}
 				return
+			}
+			if again = nil; !save() {
+				again = time.After(clockRetry)
 			}
 		}
 	}

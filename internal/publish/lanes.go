@@ -15,6 +15,7 @@ type Store interface {
 	Get(lsn uint64) (spool.Record, bool, error)
 	Newest(c spool.Class) (lsn uint64, ok bool)
 	Ack(lsn uint64)
+	SetAside(lsn uint64, reason string) error
 	Gaps() []spool.Gap
 	ForgetGaps([]spool.Gap) error
 	Stats() spool.Stats

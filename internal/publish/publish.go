@@ -340,7 +340,10 @@ const givenUp = "a record is given up, and named in a data_gap"
 // rest.
 func (p *publisher) refuse(bad parcel, why error) {
 	p.Log.Error(givenUp, "stream_id", bad.record.StreamID, "seq", bad.record.Seq, "error", why)
-	err := p.appendGap(telemetry.DataGap{StreamID: bad.record.StreamID, FirstSeq: bad.record.Seq, LastSeq: bad.record.Seq, Reason: "refused"})
+	if err := p.Store.SetAside(bad.lsn, spool.Refused); err != nil {
+		p.Log.Warn("it could not be set aside", "error", err)
+	}
+	err := p.appendGap(telemetry.DataGap{StreamID: bad.record.StreamID, FirstSeq: bad.record.Seq, LastSeq: bad.record.Seq, Reason: spool.Refused})
 	if err == nil {
 		p.lanes.acknowledged(bad.lsn)
 		p.suspects.clear(bad.lsn)
