@@ -104,7 +104,11 @@ func (s *Spool) save(clean bool) error {
 	v := s.version
 	s.unsaved = 0
 	st, _ := s.streamOf(s.last)
-	body, cutoff := encodeAcks(ackState{clean: clean, highest: s.last, durable: s.durable, stream: st, settled: s.settled})
+	durable := s.durable
+	if s.shaky {
+		durable = s.known
+	}
+	body, cutoff := encodeAcks(ackState{clean: clean, highest: s.last, durable: durable, stream: st, settled: s.settled})
 	s.mu.Unlock()
 	slot, both, err := s.acks.write(body)
 	if err != nil {

@@ -10,13 +10,25 @@ import (
 	"testing"
 )
 
-// damaged is a buffer of two segments of records, one of which damage was done to.
+// A buffer of two segments of records, one of which damage is done to.
 const (
 	damagedRecords = 400
 	damagedFrame   = frameHeader + 700
 )
 
 func damagedPayload(seq uint64) string { return fmt.Sprintf("%0700d", seq) }
+
+// places are where the frames of each segment begin.
+func places(s *Spool) (at [][]int) {
+	for _, seg := range s.logs[Telemetry] {
+		var offs []int
+		for _, e := range seg.idx {
+			offs = append(offs, int(e.off))
+		}
+		at = append(at, offs)
+	}
+	return at
+}
 
 // TestDamage does what happens to a card to a buffer, at random places: it opens, no wrong
 // record comes, at most what was touched is lost, and that is named. The newest record alone
@@ -28,6 +40,7 @@ func TestDamage(t *testing.T) {
 	for seq := range uint64(damagedRecords) {
 		mustAppend(t, s, Telemetry, damagedPayload(seq+1))
 	}
+	frames := places(s)
 	crash(s) // acks know of none of them
 	_ = s.letGo()
 	segments, err := segmentNames(pristine)
@@ -73,12 +86,9 @@ func TestDamage(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				first := uint64(1)
-				count := (len(b) - 2*headerSize) / damagedFrame
-				if which == 1 {
-					first, count = uint64(1+count), damagedRecords-count
-				}
-				lo, hi := damage(b, headerSize+count*damagedFrame)
+				at := frames[which]
+				last := at[len(at)-1]
+				lo, hi := damage(b, last+damagedFrame)
 				if hi < 0 {
 					b, hi = b[:lo], len(b)
 				}
@@ -86,15 +96,15 @@ func TestDamage(t *testing.T) {
 					t.Fatal(err)
 				}
 				touched := 0
-				for k := range count {
-					if at := headerSize + k*damagedFrame; at < hi && at+damagedFrame > lo {
+				for _, at := range at {
+					if at < hi && at+damagedFrame > lo {
 						touched++
 					}
 				}
-				lost := afterDamage(t, dir, which == 1 && hi > headerSize+(count-1)*damagedFrame)
+				lost := afterDamage(t, dir, which == 1 && hi > last)
 				lostInAll, worst = lostInAll+lost, max(worst, lost)
 				if lost > touched {
-					t.Fatalf("bytes %d to %d of segment %d (from record %d): %d records lost, %d touched", lo, hi, which, first, lost, touched)
+					t.Fatalf("bytes %d to %d of segment %d: %d records lost, %d touched", lo, hi, which, lost, touched)
 				}
 			}
 			t.Logf("200 places: %d records lost, at most %d at once", lostInAll, worst)
@@ -148,6 +158,7 @@ func TestSetAside(t *testing.T) {
 	if err := s.SetAside(7, Refused); err != nil {
 		t.Fatal(err)
 	}
+	at := places(s)[0]
 	s.Close()
 	path := filepath.Join(dir, segmentName(Telemetry, 1))
 	b, err := os.ReadFile(path)
@@ -155,7 +166,7 @@ func TestSetAside(t *testing.T) {
 		t.Fatal(err)
 	}
 	for k := 1; k < 99; k += 2 {
-		b[headerSize+k*damagedFrame+300] ^= 1
+		b[at[k]+300] ^= 1
 	}
 	if err := os.WriteFile(path, b, 0o600); err != nil {
 		t.Fatal(err)

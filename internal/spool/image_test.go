@@ -231,6 +231,15 @@ func (m *memFS) image(coin *rand.Rand) *memFS {
 	return &memFS{now: out, safe: maps.Clone(out)}
 }
 
+// clone is a disk of its own with the same files, all of them synced.
+func (m *memFS) clone() *memFS {
+	files := map[string]*inode{}
+	for name, in := range m.now {
+		files[name] = &inode{in.now, in.now, in.size, in.size}
+	}
+	return &memFS{now: files, safe: maps.Clone(files)}
+}
+
 var digests = maphash.MakeSeed()
 
 // digest tells images apart.

@@ -124,6 +124,11 @@ func (s *Spool) look() (ack ackState, useless []string, err error) {
 	if err := s.checkFormat(); err != nil {
 		return ack, nil, err
 	}
+	err = s.fs.syncDir(s.dir) // a name that was removed must not come back once its LSNs are given out anew
+	s.shaky = err != nil
+	if err := s.try(err); err != nil {
+		return ack, nil, err
+	}
 	if useless, err = s.listSegments(); err != nil {
 		return ack, nil, err
 	}
@@ -143,8 +148,8 @@ func (s *Spool) look() (ack ackState, useless []string, err error) {
 		s.blind = s.last
 		s.log.Error("spool: the record of acknowledgements is lost: records that are not there count as delivered", "dir", s.dir)
 	}
+	s.knowStreams(ack) // an empty segment may be all that tells of one
 	useless = append(useless, s.dropEmpty()...)
-	s.knowStreams(ack)
 	return ack, useless, nil
 }
 
@@ -301,6 +306,7 @@ func (s *Spool) findNewest() (found uint64, err error) {
 			}
 			err = f.datasync()
 			_ = f.Close()
+			s.shaky = s.shaky || err != nil
 			if err := s.try(err); err != nil {
 				return 0, err
 			}

@@ -163,6 +163,7 @@ type Spool struct {
 	streams   []streamAt
 	settled   spans
 	blind     uint64 // up to here it is not known what was acknowledged
+	shaky     bool   // what was found at the start could not be synced
 	known     uint64 // LSN up to which the run before knew its records to be on disk
 	version   int64  // of settled
 	unsaved   int    // changes of settled since they were last written

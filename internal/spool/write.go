@@ -47,6 +47,7 @@ func (s *Spool) write(group []held) (durable int, err error) {
 				return durable, err
 			}
 		}
+		s.align(seg, frame)
 		s.wbuf = putFrame(s.wbuf[:0], seg.head.crc, r.lsn, r.payload)
 		if err = s.fs.stands(seg.path, seg.f); err == nil {
 			_, err = seg.f.WriteAt(s.wbuf, seg.end)
@@ -62,6 +63,25 @@ func (s *Spool) write(group []held) (durable int, err error) {
 		seg.end += frame
 	}
 	return durable, commit()
+}
+
+// align moves the place of the next frame to a new page where fewer are written then: a card
+// wears by pages. It costs space, and is done while nothing waits, for then the segment is
+// soon spent. The gap is skipped like damage in which no record was.
+func (s *Spool) align(seg *segment, frame int64) {
+	const page = 4096
+	pages := func(from int64) int64 { return (from+frame-1)/page - from/page }
+	if at := (seg.end + page - 1) / page * page; pages(at) < pages(seg.end) && at+frame <= seg.size-headerSize && s.idle() {
+		seg.end = at
+	}
+}
+
+// idle says whether all before what is written now was delivered, or nearly.
+func (s *Spool) idle() bool {
+	const few = 8
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.durable-min(s.durable, s.settled.floor()) <= few
 }
 
 // sync makes what was written durable.
