@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"time"
 
 	"telemetryd/internal/telemetry"
@@ -47,7 +46,7 @@ func (m *months) turn(now time.Time, day int) {
 // load reads the file at path. One that is missing is empty; one that is damaged, too, and
 // the error says why.
 func load(path string) (m months, err error) {
-	b, err := os.ReadFile(path)
+	b, err := telemetry.LoadKept(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return months{}, nil
@@ -69,5 +68,5 @@ func (m months) save(path string) error {
 	if err != nil {
 		return fmt.Errorf("encode what the month has used: %w", err)
 	}
-	return telemetry.ReplaceFile(path, append(b, '\n'))
+	return telemetry.SaveKept(path, b)
 }

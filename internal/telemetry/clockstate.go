@@ -4,11 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"time"
 )
@@ -77,8 +74,6 @@ const (
 	clockFormat = 1
 	// mostBoots bounds what is kept; those that are known longest go.
 	mostBoots = 1000
-	// mostStateBytes bounds what is read of a file.
-	mostStateBytes = 1 << 20
 )
 
 func (s *ClockState) clone() ClockState {
@@ -102,19 +97,14 @@ func (s *ClockState) keepOnly(id string) bool {
 // says why, nil for a missing one.
 func LoadClock(path string) (ClockState, error) {
 	var s ClockState
-	f, err := os.Open(path)
+	b, err := LoadKept(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return s.clone(), nil
 	}
 	if err != nil {
 		return s.clone(), err
 	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, mostStateBytes))
-	if err == nil {
-		err = json.Unmarshal(b, &s)
-	}
-	if err == nil && s.Format != clockFormat {
+	if err = json.Unmarshal(b, &s); err == nil && s.Format != clockFormat {
 		err = fmt.Errorf("format %d, this version knows %d", s.Format, clockFormat)
 	}
 	if err != nil {
@@ -143,31 +133,5 @@ func SaveClock(path string, s ClockState) error {
 	if err != nil {
 		return fmt.Errorf("encode the clock's state: %w", err)
 	}
-	return ReplaceFile(path, append(b, '\n'))
-}
-
-// ReplaceFile makes b the content of the file at path, whole or not at all; it is durable
-// when ReplaceFile returns.
-func ReplaceFile(path string, b []byte) error {
-	temporary := path + ".new"
-	if err := writeSynced(temporary, b); err != nil {
-		return err
-	}
-	if err := os.Rename(temporary, path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
-}
-
-func writeSynced(path string, b []byte) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	return errors.Join(err, f.Sync(), f.Close())
+	return SaveKept(path, b)
 }
