@@ -164,7 +164,7 @@ func joined(ms []message) string {
 
 func stateOf(t *testing.T, dir string) string {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join(dir, "clock"))
+	b, err := telemetry.LoadKept(filepath.Join(dir, "clock"))
 	if err != nil && !os.IsNotExist(err) {
 		t.Fatal(err)
 	}

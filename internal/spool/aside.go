@@ -52,29 +52,6 @@ func (s *Spool) putAside(seg *segment, bad [][2]int) {
 	}
 }
 
-// noteHeaderless notes what is in a segment that nobody can read any more.
-func (s *Spool) noteHeaderless(path string, c Class, first uint64) {
-	f, err := s.fs.open(path)
-	if err != nil {
-		return
-	}
-	defer f.Close()
-	b, err := readSegment(f)
-	if err != nil {
-		return
-	}
-	for _, at := range []int{0, len(b) - headerSize} { // a file that is about to be another is not damaged
-		if at >= 0 && at+headerSize <= len(b) {
-			if _, err := decodeHeader(b[at : at+headerSize]); err == nil {
-				return
-			}
-		}
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.putAside(&segment{head: header{class: c, first: first}, b: b}, [][2]int{{0, len(b)}})
-}
-
 // SetAside keeps a copy of a record that is not acknowledged, for a reason that ends the
 // file's name. The record itself stays as it is.
 func (s *Spool) SetAside(lsn uint64, reason string) error {

@@ -18,8 +18,9 @@ import (
 type fsys interface {
 	mkdirAll(dir string) error
 	list(dir string) ([]string, error) // names of files, in no order
-	create(path string) (file, error)  // new or emptied, mode 0600, for reading and writing
-	open(path string) (file, error)    // existing, for reading and writing
+	size(path string) (int64, error)
+	create(path string) (file, error) // new or emptied, mode 0600, for reading and writing
+	open(path string) (file, error)   // existing, for reading and writing
 	remove(path string) error
 	rename(from, to string) error
 	syncDir(dir string) error             // names in dir are durable on return
@@ -99,6 +100,14 @@ func (osFS) list(dir string) ([]string, error) {
 	}
 	defer d.Close()
 	return d.Readdirnames(-1)
+}
+
+func (osFS) size(path string) (int64, error) {
+	fi, err := os.Stat(path)
+	if err != nil {
+		return 0, err
+	}
+	return fi.Size(), nil
 }
 
 func (osFS) create(path string) (file, error) {

@@ -80,6 +80,14 @@ func (m *memFS) list(dir string) (names []string, _ error) {
 	return names, nil
 }
 
+func (m *memFS) size(path string) (int64, error) {
+	f, err := m.open(path)
+	if err != nil {
+		return 0, err
+	}
+	return f.size()
+}
+
 func (m *memFS) create(path string) (file, error) {
 	if m.full != nil && m.full() {
 		return nil, errDisk
@@ -377,8 +385,8 @@ func mendChecksums(m *memFS) {
 		if len(b) < headerSize {
 			continue
 		}
-		h, err := decodeHeader(b[:headerSize])
-		if err != nil {
+		h, ok := decodeHeader(b[:headerSize])
+		if !ok {
 			continue
 		}
 		for off := headerSize; off+frameHeader <= len(b)-headerSize; {

@@ -12,6 +12,8 @@ import (
 // Spool.mu; f and end of the active one are changed under wmu and mu both.
 type segment struct {
 	head   header
+	headed bool // the header was read; before, class and first of it are known by the name
+	bad    bool // there is none: no record can be read
 	path   string
 	size   int64  // on disk
 	limit  uint64 // no record with a higher LSN in here counts
@@ -51,21 +53,114 @@ func (s *Spool) reach(c Class, i int) span {
 	return r
 }
 
+// head reads the header of a segment, if that was not done. The caller holds mu.
+func (s *Spool) head(g *segment) error {
+	if g.headed {
+		return nil
+	}
+	f, err := s.fs.open(g.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		g.headed, g.bad = true, true
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	h, err := readHeader(f, g.head.class, g.head.first)
+	if err == nil || errors.Is(err, errHeader) {
+		s.noteHead(g, h, err == nil)
+		return nil
+	}
+	return err
+}
+
+// noteHead notes a header, or that there is none.
+func (s *Spool) noteHead(g *segment, h header, ok bool) {
+	if g.headed = true; !ok {
+		g.bad = true
+		s.log.Error("spool: segment without a valid header: its records are lost", "path", g.path)
+		return
+	}
+	g.head = h
+	s.addStream(streamAt{stream{h.stream, h.base}, h.epoch})
+}
+
+// limitOf is the highest LSN that counts in segment i. Those from the fence of a later epoch
+// on are that epoch's, and what stands for them in an earlier segment was never accepted. Only
+// the last segment of an epoch can hold such.
+func (s *Spool) limitOf(c Class, i int) (uint64, error) {
+	g := s.logs[c][i]
+	limit := min(g.limit, s.reach(c, i).hi)
+	for _, next := range s.logs[c][i+1:] {
+		if err := s.head(next); err != nil {
+			return 0, err
+		}
+		if !next.bad {
+			if next.head.epoch == g.head.epoch {
+				return limit, nil
+			}
+			limit = min(limit, next.head.fence-1)
+			break
+		}
+	}
+	// Epochs rise with the order of a log.
+	var failed error
+	other := s.logs[numClasses-1-c]
+	later := func(k int) *segment { // the first from k on that can tell
+		for _, o := range other[k:] {
+			if err := s.head(o); err != nil {
+				failed = err
+			}
+			if o.headed && !o.bad {
+				return o
+			}
+		}
+		return nil
+	}
+	k := sort.Search(len(other), func(k int) bool {
+		o := later(k)
+		return o == nil || o.head.epoch > g.head.epoch
+	})
+	if k < len(other) {
+		if o := later(k); o != nil {
+			limit = min(limit, o.head.fence-1)
+		}
+	}
+	return limit, failed
+}
+
 // scanFile reads segment i from its file: its bytes, its index, and what lies between records.
 func (s *Spool) scanFile(c Class, i int) (f file, b []byte, idx []entry, bad [][2]int, err error) {
 	seg := s.logs[c][i]
 	f, err = s.fs.open(seg.path)
 	if errors.Is(err, fs.ErrNotExist) {
+		seg.headed, seg.bad = true, true
 		return nil, nil, nil, nil, nil // someone took it: what was in there is missing
 	}
 	if err != nil {
 		return nil, nil, nil, nil, err
 	}
+	defer func() {
+		if err != nil {
+			_ = f.Close()
+		}
+	}()
 	if b, err = readSegment(f); err != nil {
-		_ = f.Close()
 		return nil, nil, nil, nil, err
 	}
-	idx, bad, seg.end = scan(b, seg.head, min(seg.limit, s.reach(c, i).hi))
+	if !seg.headed {
+		h, ok := headerIn(b, c, seg.head.first)
+		s.noteHead(seg, h, ok)
+	}
+	if seg.bad {
+		return f, b, nil, nil, nil
+	}
+	limit, err := s.limitOf(c, i)
+	if err != nil {
+		return nil, nil, nil, nil, err
+	}
+	idx, bad, seg.end = scan(b, seg.head, limit)
 	return f, b, idx, bad, nil
 }
 
@@ -84,10 +179,12 @@ func (s *Spool) load(c Class, i int) error {
 			seg.drop()
 			return err
 		}
-		if named && len(bad) == 0 && int(seg.end) < len(b)-headerSize { // it was at the end, or all of it
-			bad = append(bad, [2]int{int(seg.end), len(b) - headerSize})
-		}
-		if named {
+		switch {
+		case named && seg.bad:
+			s.putAside(seg, [][2]int{{0, len(b)}})
+		case named && len(bad) == 0 && int(seg.end) < len(b)-headerSize: // it was at the end, or all of it
+			s.putAside(seg, [][2]int{{int(seg.end), len(b) - headerSize}})
+		case named:
 			s.putAside(seg, bad)
 		}
 		s.recount(seg)

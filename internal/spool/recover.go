@@ -138,7 +138,6 @@ func (s *Spool) look() (ack ackState, useless []string, err error) {
 	if err := s.openGaps(); err != nil {
 		return ack, nil, err
 	}
-	s.fenceOff()
 	found, err := s.findNewest()
 	if err != nil {
 		return ack, nil, err
@@ -181,8 +180,7 @@ func (s *Spool) writeFormat() error {
 	return f.Close()
 }
 
-// listSegments reads the headers of all segments. useless are files without a
-// header and what an unfinished write left.
+// listSegments finds all segments by their names. useless is what an unfinished write left.
 func (s *Spool) listSegments() (useless []string, err error) {
 	names, err := s.fs.list(s.dir)
 	if err != nil {
@@ -198,25 +196,13 @@ func (s *Spool) listSegments() (useless []string, err error) {
 		if !ok {
 			continue
 		}
-		f, err := s.fs.open(path)
+		size, err := s.fs.size(path)
 		if err != nil {
 			return nil, err
 		}
-		h, size, err := readHeader(f, c, first)
-		_ = f.Close()
-		if errors.Is(err, errHeader) {
-			s.log.Error("spool: segment without a valid header is dropped", "path", path)
-			useless = append(useless, path)
-			s.noteHeaderless(path, c, first)
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		s.logs[c] = append(s.logs[c], &segment{head: h, path: path, size: size, limit: maxLSN, left: -1})
+		s.logs[c] = append(s.logs[c], &segment{head: header{class: c, first: first}, path: path, size: size, limit: maxLSN, left: -1})
 		s.bytes += size
-		s.epoch = max(s.epoch, h.epoch)
-		s.last = max(s.last, h.first-1)
+		s.last = max(s.last, first-1)
 	}
 	for c := range numClasses {
 		slices.SortFunc(s.logs[c], func(a, b *segment) int { return cmp.Compare(a.head.first, b.head.first) })
@@ -273,22 +259,6 @@ func (s *Spool) openGaps() (err error) {
 	return nil
 }
 
-// fenceOff limits each segment to what its epoch could accept: LSNs from the
-// fence of a later epoch on are that epoch's, and what stands for them in an
-// earlier segment was never accepted.
-func (s *Spool) fenceOff() {
-	all := slices.Concat(s.logs[Telemetry], s.logs[Event])
-	slices.SortFunc(all, func(a, b *segment) int { return cmp.Compare(b.head.epoch, a.head.epoch) })
-	later, own, epoch := uint64(maxLSN), uint64(maxLSN), uint64(0)
-	for i, g := range all {
-		if i == 0 || g.head.epoch != epoch {
-			later, epoch = min(later, own), g.head.epoch
-		}
-		own = min(own, g.head.fence-1)
-		g.limit = later
-	}
-}
-
 // findNewest reads the last segments of both logs for the newest record. They
 // are synced first: what a killed process wrote may so far be in memory only,
 // and must not vanish once it was counted.
@@ -300,6 +270,9 @@ func (s *Spool) findNewest() (found uint64, err error) {
 			f, _, idx, _, err := s.scanFile(c, i)
 			if err != nil {
 				return 0, err
+			}
+			if !g.bad {
+				s.epoch = max(s.epoch, g.head.epoch)
 			}
 			if f == nil {
 				continue
@@ -344,13 +317,8 @@ func (s *Spool) dropEmpty() (paths []string) {
 	return paths
 }
 
-// knowStreams collects which stream begins after which LSN.
+// knowStreams notes which stream begins after which LSN, as far as headers do not tell.
 func (s *Spool) knowStreams(ack ackState) {
-	for c := range numClasses {
-		for _, g := range s.logs[c] {
-			s.addStream(streamAt{stream{g.head.stream, g.head.base}, g.head.epoch})
-		}
-	}
 	for _, g := range s.gaps {
 		s.addStream(streamAt{g.stream, maxLSN})
 	}
@@ -449,9 +417,9 @@ func (s *Spool) countFirst() {
 		if len(s.logs[c]) == 0 {
 			continue
 		}
-		r := s.reach(c, 0)
-		if r.lo > s.logs[c][0].head.first {
-			_ = s.load(c, 0) // an error shows again when it is read
+		_ = s.head(s.logs[c][0]) // an error shows again when it is read
+		if s.reach(c, 0).lo > s.logs[c][0].head.first {
+			_ = s.load(c, 0)
 		}
 	}
 }

@@ -60,14 +60,11 @@ func (h *header) encode() []byte {
 
 var errHeader = errors.New("no valid header")
 
-func decodeHeader(b []byte) (header, error) {
+func decodeHeader(b []byte) (header, bool) {
 	le := binary.LittleEndian
-	if len(b) < headerSize || string(b[:8]) != segMagic ||
+	if len(b) < headerSize || string(b[:8]) != segMagic || le.Uint32(b[8:]) != formatVersion ||
 		le.Uint32(b[headerSize-4:]) != crc32.Checksum(b[:headerSize-4], castagnoli) {
-		return header{}, errHeader
-	}
-	if v := le.Uint32(b[8:]); v != formatVersion {
-		return header{}, &FormatError{Found: strconv.FormatUint(uint64(v), 10)}
+		return header{}, false
 	}
 	h := header{
 		size:   le.Uint32(b[12:]),
@@ -83,10 +80,10 @@ func decodeHeader(b []byte) (header, error) {
 	if h.class >= numClasses || n == 0 || n > maxStreamID || h.size < 2*headerSize || h.size > maxSegment ||
 		h.first == 0 || h.first > maxLSN || h.base >= h.first || h.fence <= h.base || h.fence > h.first ||
 		h.epoch > maxLSN || h.before > maxLSN {
-		return header{}, errHeader
+		return header{}, false
 	}
 	h.stream = string(b[64 : 64+n])
-	return h, nil
+	return h, true
 }
 
 func segmentName(c Class, first uint64) string {
@@ -106,30 +103,46 @@ func parseSegmentName(name string) (c Class, first uint64, ok bool) {
 	return Class(i), first, true
 }
 
-// readHeader reads a segment's header from its beginning or, where that is
-// damaged, from its end. The file must be the one its name says.
-func readHeader(f file, c Class, first uint64) (header, int64, error) {
+// headerIn finds a segment's header in its bytes: at their beginning or, where that is
+// damaged, at their end. It must be the one of the file's name.
+func headerIn(b []byte, c Class, first uint64) (header, bool) {
+	for _, off := range []int{0, len(b) - headerSize} {
+		if off < 0 || off+headerSize > len(b) {
+			continue
+		}
+		if h, ok := decodeHeader(b[off : off+headerSize]); ok && h.class == c && h.first == first {
+			return h, true
+		}
+	}
+	return header{}, false
+}
+
+// readHeader reads it from the file; errHeader where there is none.
+func readHeader(f file, c Class, first uint64) (h header, err error) {
 	size, err := f.size()
 	if err != nil {
-		return header{}, 0, err
+		return header{}, err
 	}
 	b := make([]byte, headerSize)
 	for _, off := range []int64{0, size - headerSize} {
 		if off < 0 || size > maxSegment {
 			continue
 		}
-		if _, rerr := f.ReadAt(b, off); rerr != nil {
+		if _, err = f.ReadAt(b, off); err != nil {
+			if errors.Is(err, io.EOF) {
+				err = errHeader
+			}
 			continue
 		}
-		h, herr := decodeHeader(b)
-		if fe := (*FormatError)(nil); errors.As(herr, &fe) {
-			return header{}, size, herr
+		if h, ok := headerIn(b, c, first); ok {
+			return h, nil
 		}
-		if herr == nil && h.class == c && h.first == first {
-			return h, size, nil
-		}
+		err = errHeader
 	}
-	return header{}, size, errHeader
+	if err == nil {
+		err = errHeader
+	}
+	return header{}, err
 }
 
 // entry says where in its segment a record lies.

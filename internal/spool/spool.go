@@ -288,17 +288,28 @@ func (s *Spool) unacked(c Class) (n uint64) {
 			n++
 		}
 	}
-	for i, seg := range s.logs[c] {
-		if seg.left >= 0 {
-			n += uint64(seg.left)
+	log := s.logs[c]
+	for i := 0; i < len(log); {
+		g := log[i]
+		if g.left >= 0 {
+			n += uint64(g.left)
+			i++
 			continue
 		}
-		open := s.settled.without(s.reach(c, i)).count()
-		if i+1 < len(s.logs[c]) {
-			next, own := s.logs[c][i+1].head.before, seg.head.before
-			open = min(open, next-min(next, own))
+		j := i + 1 // segments of which nothing is known are counted together
+		for j < len(log) && log[j].left < 0 && !log[j].headed {
+			j++
+		}
+		open := s.settled.without(span{s.reach(c, i).lo, s.reach(c, j-1).hi}).count()
+		before := s.total[c]
+		if j < len(log) {
+			before = log[j].head.before
+		}
+		if g.headed && !g.bad && (j == len(log) || !log[j].bad) {
+			open = min(open, before-min(before, g.head.before))
 		}
 		n += open
+		i = j
 	}
 	return n
 }

@@ -146,7 +146,7 @@ func (s *Spool) open(c Class, frame int64, lsn uint64) (*segment, error) {
 			size: uint32(size), class: c, first: lsn, base: s.base,
 			epoch: s.epoch, fence: s.fence, before: s.total[c], stream: s.id,
 		},
-		path: filepath.Join(s.dir, segmentName(c, lsn)), size: size, limit: maxLSN, loaded: true, end: headerSize,
+		path: filepath.Join(s.dir, segmentName(c, lsn)), size: size, limit: maxLSN, headed: true, loaded: true, end: headerSize,
 	}
 	made := s.create
 	if size == s.segment && len(s.spares) > 0 {
