@@ -93,7 +93,7 @@ func (c *counted) take(n int) {
 }
 
 // Close implements net.Conn. What has arrived and nobody has read, as behind a certificate
-// that is refused, counts, too.
+// that is refused, counts, too; not what comes later still.
 func (c *counted) Close() error {
 	if s, ok := c.Conn.(syscall.Conn); ok {
 		if raw, err := s.SyscallConn(); err == nil {
