@@ -73,7 +73,7 @@ bench-obd: ## Measure the OBD reader beside an ideal loop and elmobd's own clien
 bench-gps: deps ## Measure the CPU that a GPS receiver of 10 Hz costs, beside gpsd
 	go test -run '^$$' -bench Receiver -benchtime 40x -timeout 5m ./cmd/telemetryd
 
-bench-publish: deps ## Measure how fast a backlog leaves, beside a bare paho sender, at 0, 50 and 100 ms round trip
+bench-publish: deps ## Measure how fast a backlog leaves, beside a bare paho sender and mosquitto's bridge, at 0, 50 and 100 ms round trip
 	go test -run '^$$' -bench Drain -benchtime 3x -timeout 15m ./internal/publish
 
 # tools/bench is a module of its own: the peers of the buffer are none of the product's. Disks

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"telemetryd/internal/telemetry"
 )
 
 // setWallClock sets the system clock of the vehicle's daemons.

@@ -60,7 +60,7 @@ type settings struct {
 	KeepAlive     string            `placeholder:"DURATION" help:"How long the connection may be silent: 5s to 20m. Default 10s."`
 	MaxMessage    string            `placeholder:"SIZE" help:"Largest message that the broker takes, topic and header included: from 4KiB on, or none. Default none."`
 	PublishRate   string            `placeholder:"N" help:"Most messages a second, 0 for no limit. Default 0."`
-	InFlight      string            `placeholder:"N" help:"Most messages without acknowledgement. Default 120."`
+	InFlight      string            `placeholder:"N" help:"Most messages without acknowledgement. Default 140."`
 	Retain        string            `placeholder:"YES" help:"no: publish status and last will without the retained flag, for a broker that refuses it. Default yes."`
 	LogLevel      string            `placeholder:"LEVEL" help:"debug, info, warn or error. Default info."`
 	LogFormat     string            `placeholder:"FORMAT" help:"text or json, to standard error. Default text."`

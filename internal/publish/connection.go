@@ -6,36 +6,49 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
+	"net/url"
+	"slices"
 	"sync"
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
+	"github.com/eclipse/paho.mqtt.golang/packets"
 
 	"telemetryd/internal/telemetry"
 )
 
 const (
 	connectLimit = 15 * time.Second
-	// writeLimit is how long the network may take no bytes before the connection
-	// counts as lost; it is also how long paho may hold a publish back then.
-	writeLimit = 5 * time.Second
-	// keepAlive is how long the connection may be silent unless Limits tell otherwise.
+	// handLimit is how long paho may hold a publish back at a loss.
+	handLimit = 5 * time.Second
+	// After keepAlive without a word, unless Limits tell otherwise, paho sends a PINGREQ, and
+	// ends the connection when it is not answered within pingLimit. It looks every quarter of
+	// keepAlive, so that just 5 s would be missed by a hair, and 2.5 s lost.
 	keepAlive = 10 * time.Second
-	pingLimit = 5 * time.Second
+	pingLimit = 4900 * time.Millisecond
+	// ackLimit is how long a broker that answers PINGREQs may owe a PUBACK. A cluster that
+	// fails over takes its time; what it has forgotten then comes on a new connection alone.
+	ackLimit = time.Minute
 	// causeLimit is how much later than a message paho may tell of a loss.
 	causeLimit = time.Second
 
-	// window is how many messages may be without PUBACK; reserve how many more, that are
-	// not backlog; windowBytes bounds them, too.
-	window      = 100
-	reserve     = 20
-	windowBytes = 1 << 20
-	// Bytes of backlog under way adapt to the link, so that what is sent next waits
-	// about slowAck longer than without, which keeps the link busy.
-	leastBacklog = 4 << 10
-	mostBacklog  = 512 << 10
-	slowAck      = 250 * time.Millisecond
+	// window is how many messages may be without PUBACK when backlog is sent; reserve how
+	// many more for what is timely, and as many again for emergencies.
+	window  = 100
+	reserve = 20
+	// Bytes under way adapt to the link, so that what is sent next, an emergency above all,
+	// waits about slowAck longer than without, which keeps the link busy. leastTimely lets
+	// live batches go on where it is the broker that is slow. Emergencies have a bound of
+	// their own, for the sake of memory.
+	leastBudget = 4 << 10
+	mostBudget  = 512 << 10
+	leastTimely = 16 << 10
+	mostUrgency = 512 << 10
+	slowAck     = 250 * time.Millisecond
 )
+
+var errNoPUBACK = errors.New("the broker answers, but acknowledges nothing")
 
 // connection is one MQTT connection from its CONNECT to its loss.
 type connection struct {
@@ -76,10 +89,17 @@ func (p *publisher) dial(ctx context.Context, b Broker) (*connection, error) {
 		SetAutoReconnect(false).
 		SetConnectRetry(false).
 		SetOrderMatters(false).
-		SetWriteTimeout(writeLimit).
+		SetWriteTimeout(handLimit).
 		SetKeepAlive(cmp.Or(p.Limits.KeepAlive, keepAlive)).
+		SetCustomOpenConnectionFn(func(u *url.URL, o mqtt.ClientOptions) (net.Conn, error) {
+			socket, err := p.Link.open(u, o)
+			if err != nil {
+				return nil, err
+			}
+			return newWire(socket), nil
+		}).
+		SetStore(noStore{}).
 		SetBinaryWill(p.topic(p.VehicleID, statusOf), p.statusMessage(offlineWill), 1, !p.Limits.NoRetain).
-		SetCustomOpenConnectionFn(p.Link.open).
 		SetConnectionLostHandler(func(_ mqtt.Client, err error) { c.lose(err) })
 	c.client = mqtt.NewClient(o)
 	token := c.client.Connect()
@@ -97,6 +117,17 @@ func (p *publisher) dial(ctx context.Context, b Broker) (*connection, error) {
 	go c.client.Disconnect(0) // waits for the attempt to end by its own limits
 	return nil, fmt.Errorf("connect to %s: %w", b, err)
 }
+
+// noStore is paho's memory of what is under way: none, for the buffer has it.
+type noStore struct{}
+
+func (noStore) Open()                             {}
+func (noStore) Put(string, packets.ControlPacket) {}
+func (noStore) Get(string) packets.ControlPacket  { return nil }
+func (noStore) All() []string                     { return nil }
+func (noStore) Del(string)                        {}
+func (noStore) Close()                            {}
+func (noStore) Reset()                            {}
 
 // options are what every client has in common. sessions, which may be nil, makes a TLS
 // reconnection cheap; now, which may be nil, is what certificates are judged by.
@@ -137,28 +168,39 @@ type sent struct {
 	front int // bytes under way behind which it was sent, and its own
 }
 
+// rank is the one that the message counts for.
+func (m sent) rank() rank {
+	switch {
+	case m.urgent:
+		return emergencies
+	case m.lane == backfill:
+		return backlog
+	default:
+		return timely
+	}
+}
+
 // sender sends on one connection. Its goroutine alone uses it.
 type sender struct {
 	*publisher
 	conn     *connection
-	underway []sent        // in order of sending
-	total    int           // their bytes
-	backlog  int           // messages of backlog among them
-	bytes    int           // and their bytes
-	budget   int           // bytes of backlog that may be under way
-	quickest time.Duration // that a PUBACK came; 0 before the first
-	held     *parcel       // a suspect that waits until it is alone
+	underway []sent           // in order of sending
+	count    [backlog + 1]int // of them, by rank
+	bytes    [backlog + 1]int // and their bytes
+	budget   int              // bytes that may be under way
+	quickest time.Duration    // that a PUBACK came; 0 before the first
+	held     []parcel         // suspects that wait until they are alone
 	echo     echo
-	lone     uint64 // the suspect that is under way alone; 0 for none
+	lone     uint64 // the suspect that is under way alone, but for emergencies; 0 for none
 	pace     *pace
 	due      bool // the status has to be sent
 }
 
 // deliver sends until the connection is lost, or ctx has ended and what is live is
-// through. Publish can hold it for writeLimit at a loss: whoever waits for the loss
+// through. Publish can hold it for handLimit at a loss: whoever waits for the loss
 // must not wait for deliver.
 func (p *publisher) deliver(ctx context.Context, c *connection) error {
-	s := &sender{publisher: p, conn: c, budget: leastBacklog, pace: newPace(p.limiter)}
+	s := &sender{publisher: p, conn: c, budget: leastBudget, pace: newPace(p.limiter)}
 	defer func() {
 		if c.isLost() && closedByBroker(c.cause) {
 			p.suspects.closed(s.underway)
@@ -171,6 +213,9 @@ func (p *publisher) deliver(ctx context.Context, c *connection) error {
 	s.announceGaps()
 	upkeep := time.NewTicker(statusEvery)
 	defer upkeep.Stop()
+	limit := cmp.Or(p.ackLimit, ackLimit)
+	owed := time.NewTicker(limit / 10)
+	defer owed.Stop()
 	health := p.HealthChanged
 	for !c.isLost() {
 		if err := s.fill(ctx.Err() == nil); err != nil {
@@ -189,7 +234,7 @@ func (p *publisher) deliver(ctx context.Context, c *connection) error {
 		}
 		select {
 		case <-oldest:
-			if err := s.settle(); err != nil {
+			if err := s.settleAll(); err != nil {
 				return err
 			}
 		case <-p.Store.Changed():
@@ -210,6 +255,10 @@ func (p *publisher) deliver(ctx context.Context, c *connection) error {
 			if p.Store.Stats().Records == 0 {
 				p.Clock.Forget()
 			}
+		case <-owed.C:
+			if len(s.underway) > 0 && time.Since(s.underway[0].at) > limit {
+				c.lose(errNoPUBACK)
+			}
 		case <-ended:
 		case <-c.lost:
 		}
@@ -218,11 +267,13 @@ func (p *publisher) deliver(ctx context.Context, c *connection) error {
 }
 
 // fill sends while the window has room.
-func (s *sender) fill(backlog bool) error {
+func (s *sender) fill(withBacklog bool) error {
 	s.tell()
-	most, _ := s.Limits.inFlight()
-	for len(s.underway) < most && s.total < windowBytes && s.lone == 0 && s.pace.open() {
-		p, ok, err := s.next(backlog)
+	for to, ok := s.room(); ok; to, ok = s.room() {
+		if !withBacklog {
+			to = min(to, timely)
+		}
+		p, ok, err := s.next(to)
 		if err != nil {
 			s.Health.Set("buffer_read", unreadable(err))
 			return nil // asked again at the next change or tick
@@ -246,8 +297,12 @@ func (s *sender) fill(backlog bool) error {
 			s.refuse(p, endsConnections(len(message)))
 			continue
 		case s.suspects.alone(p.lsn) && len(s.underway) > 0:
-			s.held = &p
-			return nil
+			if p.urgent {
+				s.held = slices.Insert(s.held, 0, p)
+			} else {
+				s.held = append(s.held, p)
+			}
+			continue
 		case s.suspects.alone(p.lsn):
 			s.lone = p.lsn
 		}
@@ -258,15 +313,33 @@ func (s *sender) fill(backlog bool) error {
 	return nil
 }
 
-// next returns what to send next: what was held, else what the lanes give.
-func (s *sender) next(backlog bool) (parcel, bool, error) {
-	if s.held != nil {
-		p := *s.held
-		s.held = nil
-		return p, true, nil
+// room tells down to which rank the window has room; not ok for none at all.
+func (s *sender) room() (to rank, ok bool) {
+	timelyBytes := s.bytes[timely]
+	switch n := len(s.underway); {
+	case n >= s.Limits.inFlight(emergencies) || s.bytes[emergencies] >= mostUrgency || !s.pace.open():
+		return emergencies, false
+	case n >= s.Limits.inFlight(timely) || s.lone != 0 || timelyBytes >= max(s.budget, leastTimely):
+		return emergencies, true
+	case n >= s.Limits.inFlight(backlog) || !s.Backlog() || s.count[backlog] > 0 && timelyBytes+s.bytes[backlog] >= s.budget:
+		return timely, true
+	default:
+		return backlog, true
 	}
-	_, ofBacklog := s.Limits.inFlight()
-	return s.lanes.next(backlog && s.Backlog() && len(s.underway) < ofBacklog && (s.bytes < s.budget || s.backlog == 0))
+}
+
+// next returns what to send next: what the lanes give, but where suspects wait,
+// emergencies alone until nothing is under way.
+func (s *sender) next(to rank) (parcel, bool, error) {
+	if len(s.held) > 0 {
+		to = emergencies
+	}
+	p, ok, err := s.lanes.next(to)
+	if !ok && err == nil && len(s.held) > 0 && len(s.underway) == 0 {
+		p, ok = s.held[0], true
+		s.held = s.held[1:]
+	}
+	return p, ok, err
 }
 
 // message is a parcel as it leaves.
@@ -307,11 +380,25 @@ func (s *sender) send(p parcel, topic string, retained bool, message []byte) err
 		return s.conn.cause
 	}
 	s.pace.spent()
-	s.total += len(message)
-	s.underway = append(s.underway, sent{p, token, began, len(message), s.total})
-	if p.lane == backfill {
-		s.backlog++
-		s.bytes += len(message)
+	m := sent{parcel: p, token: token, at: began, bytes: len(message)}
+	m.front = m.bytes + s.bytes[emergencies] + s.bytes[timely] + s.bytes[backlog]
+	s.underway = append(s.underway, m)
+	s.count[m.rank()]++
+	s.bytes[m.rank()] += m.bytes
+	return nil
+}
+
+// settleAll takes from the window what has its PUBACK, in order.
+func (s *sender) settleAll() error {
+	for len(s.underway) > 0 {
+		select {
+		case <-s.underway[0].token.Done():
+		default:
+			return nil
+		}
+		if err := s.settle(); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -328,9 +415,11 @@ func (s *sender) settle() error {
 		}
 		return s.conn.cause
 	}
+	s.adapt(m)
 	s.underway[0] = sent{}
 	s.underway = s.underway[1:]
-	s.total -= m.bytes
+	s.count[m.rank()]--
+	s.bytes[m.rank()] -= m.bytes
 	if m.lsn != 0 {
 		s.lanes.acknowledged(m.lsn)
 		s.published(m.lane)
@@ -339,19 +428,25 @@ func (s *sender) settle() error {
 			s.lone = 0
 		}
 	}
+	return nil
+}
+
+// adapt fits the budget to the link, by how long a PUBACK took. It grows only while it is
+// used: what was never under way says nothing about the link.
+func (s *sender) adapt(m sent) {
 	took := max(time.Since(m.at), time.Microsecond)
 	if s.quickest == 0 || took < s.quickest {
 		s.quickest = took
 	}
-	if m.lane == backfill {
-		s.backlog--
-		s.bytes -= m.bytes
-		// So much the link carries in the time that is wanted. Each PUBACK tells it anew:
-		// all those of one full queue lower the budget once, not one after the other.
-		carries := float64(m.front) * float64(s.quickest+slowAck) / float64(took)
-		s.budget = max(int(min(carries, float64(s.budget+m.bytes), mostBacklog)), leastBacklog)
+	// So much the link carries in the time that is wanted. Each PUBACK that is late tells it
+	// anew: all those of one full queue lower the budget once, not one after the other.
+	carries := int(float64(m.front) * float64(s.quickest+slowAck) / float64(took))
+	switch used := s.bytes[timely] + s.bytes[backlog]; {
+	case took > s.quickest+slowAck:
+		s.budget = max(min(s.budget, carries), leastBudget)
+	case 2*used >= s.budget:
+		s.budget = max(s.budget, min(carries, s.budget+m.bytes, mostBudget))
 	}
-	return nil
 }
 
 // status publishes what the publisher says of itself, now or as soon as it may.
@@ -362,7 +457,7 @@ func (s *sender) status() {
 
 // tell sends the status that is due, if there is room for it.
 func (s *sender) tell() {
-	if most, _ := s.Limits.inFlight(); !s.due || len(s.underway) >= most || !s.pace.open() {
+	if !s.due || len(s.underway) >= s.Limits.inFlight(timely) || !s.pace.open() {
 		return
 	}
 	s.due = false

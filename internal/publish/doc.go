@@ -2,8 +2,9 @@
 // acknowledgements.
 //
 // It promises that a record leaves the buffer only after its own PUBACK came on
-// the connection it was sent on; that live batches go before events, and events
-// before the backlog, which is paced so that a live batch does not wait behind it;
+// the connection it was sent on; that emergencies go before live batches, these before
+// events, and events before the backlog, and all is paced so that an emergency, or a live
+// batch, does not wait long behind what is under way;
 // that a message which makes the broker close the connection is given up, and named,
 // before it blocks the others; and that it connects again for ever.
 //

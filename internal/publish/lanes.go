@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -22,7 +23,7 @@ type Store interface {
 	Changed() <-chan struct{}
 }
 
-// lane is an order of sending; the first goes first. Its text ends the topic.
+// lane is the way of a message. Its text ends the topic.
 type lane string
 
 const (
@@ -32,9 +33,24 @@ const (
 	statusOf lane = "status"
 )
 
-// fresh is how old the newest sample of a batch may be when it is first offered
-// live.
-const fresh = 30 * time.Second
+// rank is an order of sending; the first goes first. Emergencies are events, and leave as
+// such.
+type rank int
+
+const (
+	emergencies rank = iota
+	timely           // live batches, then events
+	backlog
+)
+
+const (
+	// fresh is how old the newest sample of a batch may be when it is first offered
+	// live.
+	fresh = 30 * time.Second
+	// mostUrgent is how many emergencies are known at a time: more than may be under way,
+	// so that there is always one to send next. Further ones stay in the buffer.
+	mostUrgent = 256
+)
 
 // lanes chooses the next record to send. It follows the end of the buffer whether
 // or not there is a connection.
@@ -43,12 +59,17 @@ type lanes struct {
 	uptime func() time.Duration
 	bootID string
 
-	mu    sync.Mutex
-	tail  uint64    // telemetry up to here has been looked at
-	young []younger // batches not yet offered that may go live, oldest first
+	mu       sync.Mutex
+	tail     uint64    // telemetry up to here has been looked at
+	young    []younger // batches not yet offered that may go live, oldest first
+	lookedAt uint64    // events up to here have been looked at for emergencies
+	urgent   []uint64  // emergencies among them that are not acknowledged
 	// Per connection:
+	urgentSent               int // of urgent, how many from the start were sent
 	eventsFrom, backfillFrom uint64
-	under                    map[uint64]bool // sent on this connection, not acknowledged
+	// under are the records sent on this connection, and not acknowledged, that their class
+	// has not come to yet: live batches and emergencies.
+	under map[uint64]bool
 }
 
 type younger struct {
@@ -62,6 +83,7 @@ type parcel struct {
 	lsn     uint64
 	record  spool.Record
 	message telemetry.Record
+	urgent  bool  // an emergency
 	invalid error // the record is none: a mistake that must not block the rest
 }
 
@@ -75,7 +97,7 @@ func newLanes(store Store, clock *telemetry.Clock) *lanes {
 func (l *lanes) connected() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.eventsFrom, l.backfillFrom, l.under = 0, 0, map[uint64]bool{}
+	l.urgentSent, l.eventsFrom, l.backfillFrom, l.under = 0, 0, 0, map[uint64]bool{}
 }
 
 // follow looks at what was appended and lets go of what is no longer fresh.
@@ -90,10 +112,18 @@ func (l *lanes) followLocked() error {
 	for len(l.young) > 0 && now-l.young[0].newest > fresh {
 		l.young = l.young[1:]
 	}
-	for {
+	if err := l.lookForUrgent(); err != nil {
+		return err
+	}
+	newest, _ := l.store.Newest(spool.Telemetry)
+	for l.tail < newest {
 		r, ok, err := l.store.Next(spool.Telemetry, l.tail)
-		if err != nil || !ok {
+		if err != nil {
 			return err
+		}
+		if !ok {
+			l.tail = newest // what is left has been acknowledged or is gone
+			return nil
 		}
 		l.tail = r.LSN
 		m, err := telemetry.ParseRecord(r.Payload)
@@ -101,36 +131,45 @@ func (l *lanes) followLocked() error {
 			l.young = append(l.young, younger{r.LSN, m.Newest})
 		}
 	}
+	return nil
 }
 
-// next returns the next parcel: live, then events, then, if allowed, backlog.
-func (l *lanes) next(backlog bool) (parcel, bool, error) {
+// lookForUrgent looks at events not yet looked at until enough emergencies are known.
+func (l *lanes) lookForUrgent() error {
+	newest, _ := l.store.Newest(spool.Event)
+	for l.lookedAt < newest && len(l.urgent) < mostUrgent {
+		r, ok, err := l.store.Next(spool.Event, l.lookedAt)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			l.lookedAt = newest
+			return nil
+		}
+		l.lookedAt = r.LSN
+		if m, err := telemetry.ParseRecord(r.Payload); err == nil && m.Emergency {
+			l.urgent = append(l.urgent, r.LSN)
+		}
+	}
+	return nil
+}
+
+// next returns the next parcel: emergencies, then live, then events, then backlog; down
+// to a rank.
+func (l *lanes) next(to rank) (parcel, bool, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := l.followLocked(); err != nil {
 		return parcel{}, false, err
 	}
-	for len(l.young) > 0 {
-		lsn := l.young[0].lsn
-		l.young = l.young[1:]
-		r, ok, err := l.store.Get(lsn)
-		if err != nil {
-			return parcel{}, false, err
-		}
-		if ok {
-			return l.take(live, r), true, nil
-		}
+	if p, ok, err := l.nextUrgent(); ok || err != nil {
+		return p, ok, err
 	}
-	r, ok, err := l.store.Next(spool.Event, l.eventsFrom)
-	if err != nil {
-		return parcel{}, false, err
-	}
-	if ok {
-		l.eventsFrom = r.LSN
-		return l.take(event, r), true, nil
-	}
-	if !backlog {
+	if to < timely {
 		return parcel{}, false, nil
+	}
+	if p, ok, err := l.nextTimely(); ok || err != nil || to < backlog {
+		return p, ok, err
 	}
 	for {
 		r, ok, err := l.store.Next(spool.Telemetry, l.backfillFrom)
@@ -144,8 +183,56 @@ func (l *lanes) next(backlog bool) (parcel, bool, error) {
 	}
 }
 
+func (l *lanes) nextUrgent() (parcel, bool, error) {
+	for l.urgentSent < len(l.urgent) {
+		r, ok, err := l.store.Get(l.urgent[l.urgentSent])
+		if err != nil {
+			return parcel{}, false, err
+		}
+		if !ok { // evicted, or damaged
+			l.urgent = slices.Delete(l.urgent, l.urgentSent, l.urgentSent+1)
+			continue
+		}
+		l.urgentSent++
+		l.under[r.LSN] = true
+		p := l.take(event, r)
+		p.urgent = true
+		return p, true, nil
+	}
+	return parcel{}, false, nil
+}
+
+func (l *lanes) nextTimely() (parcel, bool, error) {
+	for len(l.young) > 0 {
+		lsn := l.young[0].lsn
+		l.young = l.young[1:]
+		r, ok, err := l.store.Get(lsn)
+		if err != nil {
+			return parcel{}, false, err
+		}
+		if ok {
+			l.under[lsn] = true
+			return l.take(live, r), true, nil
+		}
+	}
+	for l.eventsFrom < l.lookedAt {
+		r, ok, err := l.store.Next(spool.Event, l.eventsFrom)
+		if err != nil {
+			return parcel{}, false, err
+		}
+		if !ok || r.LSN > l.lookedAt { // beyond, it may be an emergency
+			l.eventsFrom = l.lookedAt
+			break
+		}
+		l.eventsFrom = r.LSN
+		if !l.under[r.LSN] {
+			return l.take(event, r), true, nil
+		}
+	}
+	return parcel{}, false, nil
+}
+
 func (l *lanes) take(to lane, r spool.Record) parcel {
-	l.under[r.LSN] = true
 	p := parcel{lane: to, lsn: r.LSN, record: r}
 	p.message, p.invalid = telemetry.ParseRecord(r.Payload)
 	return p
@@ -157,4 +244,8 @@ func (l *lanes) acknowledged(lsn uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.under, lsn)
+	if i := slices.Index(l.urgent[:l.urgentSent], lsn); i >= 0 {
+		l.urgent = slices.Delete(l.urgent, i, i+1)
+		l.urgentSent--
+	}
 }

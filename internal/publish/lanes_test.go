@@ -9,8 +9,9 @@ import (
 	"telemetryd/internal/telemetry"
 )
 
-// buffer opens a real spool and returns how to append a batch of a boot and age.
-func buffer(t *testing.T, now *time.Duration) (*spool.Spool, func(boot string, newest time.Duration) uint64, func() uint64) {
+// buffer opens a real spool and returns how to append a batch of a boot and age, and an
+// event.
+func buffer(t *testing.T, now *time.Duration) (*spool.Spool, func(boot string, newest time.Duration) uint64, func(emergency bool) uint64) {
 	t.Helper()
 	s, err := spool.Open(t.TempDir(), spool.Options{StreamID: "stream"})
 	if err != nil {
@@ -31,8 +32,8 @@ func buffer(t *testing.T, now *time.Duration) (*spool.Spool, func(boot string, n
 	batch := func(boot string, newest time.Duration) uint64 {
 		return put(spool.Telemetry, telemetry.Record{VehicleID: "van-1", BootID: boot, Newest: newest})
 	}
-	event := func() uint64 {
-		return put(spool.Event, telemetry.Record{VehicleID: "van-1", BootID: "boot", Newest: *now})
+	event := func(emergency bool) uint64 {
+		return put(spool.Event, telemetry.Record{VehicleID: "van-1", BootID: "boot", Newest: *now, Emergency: emergency})
 	}
 	return s, batch, event
 }
@@ -40,7 +41,7 @@ func buffer(t *testing.T, now *time.Duration) (*spool.Spool, func(boot string, n
 func all(t *testing.T, l *lanes) (order []string, lsns []uint64) {
 	t.Helper()
 	for {
-		p, ok, err := l.next(true)
+		p, ok, err := l.next(backlog)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -61,7 +62,7 @@ func TestLaneOrder(t *testing.T) {
 	l := newLanes(s, clock)
 	old := batch("boot", now-fresh-time.Second)
 	foreign := batch("another boot", now)
-	e := event()
+	e := event(false)
 	young1, young2 := batch("boot", now-time.Second), batch("boot", now)
 	l.connected()
 	order, lsns := all(t, l)
@@ -102,10 +103,91 @@ func TestNoRoomForBacklog(t *testing.T) {
 	batch("boot", now)
 	l := newLanes(s, telemetry.NewClock(telemetry.ClockConfig{BootID: "boot", Uptime: func() time.Duration { return now }, System: func() telemetry.SystemTime { return telemetry.SystemTime{} }}))
 	l.connected()
-	if p, ok, err := l.next(false); ok || err != nil {
+	if p, ok, err := l.next(timely); ok || err != nil {
 		t.Errorf("%+v, %v", p, err)
 	}
-	if _, ok, _ := l.next(true); !ok {
+	if _, ok, _ := l.next(backlog); !ok {
 		t.Error("the backlog is not offered")
+	}
+}
+
+// lanesOn are lanes on a clock of the test's.
+func lanesOn(s *spool.Spool, now *time.Duration) *lanes {
+	return newLanes(s, telemetry.NewClock(telemetry.ClockConfig{BootID: "boot", Uptime: func() time.Duration { return *now }, System: func() telemetry.SystemTime { return telemetry.SystemTime{} }}))
+}
+
+// Emergencies go first, whenever they were recorded, and again first after a loss.
+func TestEmergenciesFirst(t *testing.T) {
+	now := 100 * time.Second
+	s, batch, event := buffer(t, &now)
+	old, e1, sos1 := batch("another boot", 0), event(false), event(true)
+	l := lanesOn(s, &now)
+	young, e2, sos2 := batch("boot", now), event(false), event(true)
+	l.connected()
+	order, lsns := all(t, l)
+	if want := []string{"events", "events", "telemetry", "events", "events", "backfill"}; !slices.Equal(order, want) {
+		t.Errorf("lanes %v", order)
+	}
+	if want := []uint64{sos1, sos2, young, e1, e2, old}; !slices.Equal(lsns, want) {
+		t.Errorf("order %v, want %v", lsns, want)
+	}
+	sos3 := event(true)
+	if p, ok, err := l.next(emergencies); !ok || err != nil || p.lsn != sos3 || !p.urgent {
+		t.Errorf("%+v, %v", p, err)
+	}
+	l.acknowledged(sos1)
+	l.acknowledged(young)
+	l.connected()
+	if _, lsns = all(t, l); !slices.Equal(lsns, []uint64{sos2, sos3, e1, e2, old}) {
+		t.Errorf("on the next connection %v", lsns)
+	}
+	for _, lsn := range lsns {
+		l.acknowledged(lsn)
+	}
+	if len(l.urgent) != 0 || len(l.under) != 0 {
+		t.Errorf("%v %v are kept", l.urgent, l.under)
+	}
+}
+
+// However many emergencies there are, few are in memory, and none is overtaken.
+func TestManyEmergencies(t *testing.T) {
+	now := 100 * time.Second
+	s, batch, event := buffer(t, &now)
+	var want []uint64
+	e := event(false)
+	for range 3 * mostUrgent {
+		want = append(want, event(true))
+	}
+	old := batch("boot", now-time.Second)
+	l := lanesOn(s, &now)
+	for range 2 { // the first connection is lost with a full window
+		l.connected()
+		for range window + 2*reserve {
+			if p, ok, err := l.next(backlog); !ok || err != nil || !p.urgent {
+				t.Fatalf("%+v, %v", p, err)
+			}
+		}
+	}
+	l.connected()
+	var got []uint64
+	for under := []uint64{}; ; {
+		p, ok, err := l.next(backlog)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(l.urgent) > mostUrgent {
+			t.Fatalf("%d in memory", len(l.urgent))
+		}
+		if !ok {
+			break
+		}
+		got = append(got, p.lsn)
+		if under = append(under, p.lsn); len(under) > window {
+			l.acknowledged(under[0])
+			under = under[1:]
+		}
+	}
+	if want = append(want, e, old); !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }

@@ -14,7 +14,7 @@ type Limits struct {
 	KeepAlive  time.Duration // how long we may be silent; whole seconds; 0 means 10 s
 	MaxMessage int           // bytes of a PUBLISH packet, topic and header included; 0: none
 	Rate       float64       // messages a second, whatever they say; 0: none
-	InFlight   int           // messages without PUBACK; 0 means window + reserve
+	InFlight   int           // messages without PUBACK; 0 means MostInFlight
 	NoRetain   bool          // it refuses retained messages: status and will go without
 }
 
@@ -43,15 +43,22 @@ func (l Limits) tooLarge(topic string, message []byte) error {
 	return fmt.Errorf("with its %d bytes it is larger than --max-message %d", size, l.MaxMessage)
 }
 
-// inFlight is how many messages may be without PUBACK, and how many of them backlog: some
-// room is kept for what is live.
-func (l Limits) inFlight() (all, ofBacklog int) {
-	all = cmp.Or(l.InFlight, window+reserve)
-	return all, max(all*window/(window+reserve), 1)
+// inFlight is how many messages may be without PUBACK for one of a rank to be sent: some room
+// is kept for what is live, and more for emergencies.
+func (l Limits) inFlight(to rank) int {
+	most := cmp.Or(l.InFlight, MostInFlight)
+	switch to {
+	case emergencies:
+		return most
+	case timely:
+		return max(most*(window+reserve)/MostInFlight, 1)
+	default:
+		return max(most*window/MostInFlight, 1)
+	}
 }
 
 // MostInFlight is the largest InFlight.
-const MostInFlight = window + reserve
+const MostInFlight = window + 2*reserve
 
 // limiter spaces messages evenly: a burst of them could be more in some second than the
 // broker allows.

@@ -51,6 +51,8 @@ type Config struct {
 	// It is asked before each message.
 	Backlog func() bool
 	Data    func() *telemetry.Data // for the status; may be nil
+
+	ackLimit time.Duration // 0 means ackLimit
 }
 
 // Counters count acknowledged records by lane.
@@ -180,7 +182,7 @@ func (p *publisher) serve(ctx context.Context, c *connection) (next *connection,
 	select {
 	case err := <-delivered:
 		c.lose(err)
-	case <-c.lost: // deliver may be held by paho for writeLimit: it is left alone
+	case <-c.lost: // deliver may be held by paho for handLimit: it is left alone
 		if first != nil { // in a cluster, the new connection ends the old one
 			select {
 			case next = <-first:

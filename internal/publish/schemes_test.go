@@ -25,12 +25,12 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(lastPublish{m}) }
 
 // lastPublish runs the tests, and lets the publishes end that paho still holds for a
-// lost connection: for writeLimit at most, then the goroutine counts as leaked.
+// lost connection: for handLimit at most, then the goroutine counts as leaked.
 type lastPublish struct{ *testing.M }
 
 func (m lastPublish) Run() int {
 	code := m.M.Run()
-	for end := time.Now().Add(writeLimit); goleak.Find() != nil && time.Now().Before(end); {
+	for end := time.Now().Add(handLimit); goleak.Find() != nil && time.Now().Before(end); {
 	}
 	return code
 }
@@ -91,6 +91,9 @@ func startMosquitto(t testing.TB, dir, config string, ports []int) {
 	}
 }
 
+// stream is what a rig records under.
+const stream = "01M89AACX0G14WRHGQB2KDRDN2"
+
 // rig is a publisher on a real buffer.
 type rig struct {
 	spool *spool.Spool
@@ -128,14 +131,14 @@ func startPublisherWith(t *testing.T, broker string, credentials Credentials, ch
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := spool.Open(t.TempDir(), spool.Options{StreamID: "01M89AACX0G14WRHGQB2KDRDN2"})
+	s, err := spool.Open(t.TempDir(), spool.Options{StreamID: stream})
 	if err != nil {
 		t.Fatal(err)
 	}
 	r := &rig{spool: s, log: &lockedBuffer{}}
 	log := slog.New(slog.NewTextHandler(r.log, nil))
 	c := Config{Brokers: []Broker{b}, ClientID: "test", Credentials: credentials, TopicPrefix: "vehicles", VehicleID: "van-1",
-		StreamID: "01M89AACX0G14WRHGQB2KDRDN2", Version: "test", Store: s, Health: status.NewHealth(log), Log: log,
+		StreamID: stream, Version: "test", Store: s, Health: status.NewHealth(log), Log: log,
 		Clock: clockOn(func() telemetry.SystemTime { return telemetry.SystemTime{Now: time.Now(), Synced: true} })}
 	change(&c)
 	r.clock = c.Clock

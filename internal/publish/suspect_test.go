@@ -142,7 +142,7 @@ func TestClosedByBroker(t *testing.T) {
 	for err, want := range map[error]bool{
 		io.EOF: true, syscall.ECONNRESET: true, &net.OpError{Err: os.NewSyscallError("read", syscall.ECONNRESET)}: true,
 		os.ErrDeadlineExceeded: false, &net.OpError{Op: "write", Err: os.ErrDeadlineExceeded}: false, syscall.ETIMEDOUT: false,
-		&net.OpError{Err: os.NewSyscallError("read", syscall.EHOSTUNREACH)}: false, errStopped: false, nil: false,
+		&net.OpError{Err: os.NewSyscallError("read", syscall.EHOSTUNREACH)}: false, errStopped: false, errNoPUBACK: false, nil: false,
 		errors.New("pingresp not received, disconnecting"): false,
 	} {
 		if got := closedByBroker(err); got != want {

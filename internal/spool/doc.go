@@ -79,7 +79,7 @@
 // full size from the start, so that acknowledging needs no space on a full disk. acks also
 // tells the highest LSN used and the highest on disk: what the next start does not find was,
 // up to the latter, damaged, and beyond it lost in the crash. It is written with an append
-// when 20 s have passed, or else after 30 s, or 1 s where there is much: that is how many
+// when 50 s have passed, or else after a minute, or 1 s where there is much: that is how many
 // records may come twice after a power cut.
 //
 // A segment is removed only when both slots of acks say that nothing in it waits, and

@@ -436,7 +436,7 @@ func (s *Spool) Get(lsn uint64) (Record, bool, error) {
 }
 
 // Ack notes that a record is delivered. It is not offered again by this
-// Spool; on disk it is put down within 30 s, 1 s where there are many, or by Close,
+// Spool; on disk it is put down within a minute, 1 s where there are many, or by Close,
 // so that a crash can bring records back but never take one away.
 func (s *Spool) Ack(lsn uint64) {
 	s.mu.Lock()

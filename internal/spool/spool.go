@@ -37,12 +37,12 @@ const (
 
 	// Acknowledgements are put down with an append when the last time is saveWithAppend ago,
 	// after saveLatest in any case, and after saveSoonest when there are saveMany of them.
-	saveWithAppend = 20 * time.Second
-	saveLatest     = 30 * time.Second
+	saveWithAppend = 50 * time.Second
+	saveLatest     = time.Minute
 	saveSoonest    = time.Second
 	saveMany       = 64
 	// ageEvery is how often records are looked at that may be too old.
-	ageEvery = time.Minute
+	ageEvery = 5 * time.Minute
 )
 
 // ErrClosed is returned by the methods of a closed Spool.

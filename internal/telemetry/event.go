@@ -45,7 +45,7 @@ func (e Event) Seal(vehicleID, bootID string, zero time.Time, q Quality) (Record
 	if err != nil {
 		return Record{}, fmt.Errorf("encode event %s: %w", e.Type, err)
 	}
-	return Record{VehicleID: vehicleID, BootID: bootID, Newest: e.At, body: b[1:]}, nil
+	return Record{VehicleID: vehicleID, BootID: bootID, Newest: e.At, Emergency: e.Severity == Emergency, body: b[1:]}, nil
 }
 
 // StreamStart is the data of `stream_start`, the first message of a stream.

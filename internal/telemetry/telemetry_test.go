@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -162,12 +163,41 @@ func TestFits(t *testing.T) {
 	}
 }
 
+// The head tells an emergency; of records without the field none is one.
+func TestEmergencyInHead(t *testing.T) {
+	for severity, want := range map[Severity]bool{Info: false, Warning: false, Emergency: true} {
+		r, err := Event{Type: "sos", Severity: severity, At: time.Second}.Seal("v", "b", zero, GPS)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stored, err := r.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if back, err := ParseRecord(stored); err != nil || back.Emergency != want {
+			t.Errorf("%s: %+v, %v", severity, back, err)
+		}
+	}
+	if r, err := ParseRecord([]byte("{\"vehicle_id\":\"v\",\"boot_id\":\"b\",\"newest_ms\":1}\n\"clock\":\"gps\"}")); err != nil || r.Emergency {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
 func FuzzParseRecord(f *testing.F) {
 	f.Add([]byte("{\"vehicle_id\":\"v\",\"boot_id\":\"b\",\"newest_ms\":1}\n\"clock\":\"gps\"}"))
 	f.Add([]byte("\n"))
+	for _, head := range []string{`"vehicle_id":"v\\u0041","boot_id":"b","newest_ms":1`, `"vehicle_id":"v","boot_id":"b","newest_ms":-2,"emergency":true`,
+		`"vehicle_id":"v","boot_id":"b","newest_ms":1e3`, `"vehicle_id":"v","boot_id":"b","newest_ms":3,"emergency":false`, `"vehicle_id":"v","boot_id":"\xff","newest_ms":1`} {
+		f.Add([]byte("{" + head + "}\n}"))
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if r, err := ParseRecord(b); err == nil {
 			r.Message("s", 1)
+		}
+		var want recordHead
+		line, _, _ := bytes.Cut(b, []byte("\n"))
+		if got, plain := plainHead(line); plain && json.Unmarshal(line, &want) == nil && got != want {
+			t.Errorf("%q: %+v, want %+v", line, got, want)
 		}
 	})
 }
@@ -227,4 +257,13 @@ func TestAppendString(t *testing.T) {
 			t.Fatalf("%s, want %s", got, want)
 		}
 	})
+}
+
+func BenchmarkParseRecord(b *testing.B) {
+	stored := []byte("{\"vehicle_id\":\"van-12\",\"boot_id\":\"6f1c2a3b-0000-4000-8000-000000000000\",\"newest_ms\":123456}\n\"clock\":\"gps\"}")
+	for b.Loop() {
+		if _, err := ParseRecord(stored); err != nil {
+			b.Fatal(err)
+		}
+	}
 }
