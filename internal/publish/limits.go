@@ -85,12 +85,15 @@ func newPace(l *rate.Limiter) *pace {
 
 // open reports whether a message may leave now; else opens tells when one may.
 func (p *pace) open() bool {
-	wait := time.Until(p.slot)
-	if p.opens = nil; p.limiter == nil || wait <= 0 {
+	p.opens = nil
+	if p.limiter == nil {
 		return true
 	}
-	p.opens = time.After(wait)
-	return false
+	wait := time.Until(p.slot)
+	if wait > 0 {
+		p.opens = time.After(wait)
+	}
+	return wait <= 0
 }
 
 // spent notes that a message leaves.

@@ -55,8 +55,11 @@ func missing(b Broker, c Config, err error) telemetry.Condition {
 		return say("broker_refused", fmt.Sprintf("%s does not let the user %q in", b, c.Credentials.Username), "are --username and --password-file right, and may this user have the client id "+c.ClientID+"?")
 	case errors.Is(err, packets.ErrorRefusedIDRejected):
 		return say("broker_refused", fmt.Sprintf("%s does not take the client id %q", b, c.ClientID), "give one that it takes with --client-id.")
-	case errors.Is(err, packets.ErrorNetworkError) && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)):
+	case !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET):
+	case errors.Is(err, packets.ErrorNetworkError): // while connecting
 		return say("broker_refused", fmt.Sprintf("%s closes the connection before it lets us in", b), "is the port that of "+b.url.Scheme+"://? If it is, a rule there denies the certificate or the client id "+c.ClientID+" (AWS IoT: iot:Connect in the policy).")
+	default:
+		return say("broker_missing", fmt.Sprintf("%s has ended the connection: %v", b, err), "does its log tell why? It is connected to again.")
 	}
 	return m
 }

@@ -135,6 +135,29 @@ func TestSizeLimit(t *testing.T) {
 	})
 }
 
+// A limit that is lower, for what a broker takes, is kept to as exactly.
+func TestLowerLimit(t *testing.T) {
+	recording(t, func(r *Recorder, s *store, stop func()) {
+		r.Limit = 4096 // nothing was delivered yet
+		for range 20 {
+			time.Sleep(100 * time.Millisecond)
+			fix := reading(strings.Repeat("x", 1000))
+			fix.Arrived = time.Since(s.began)
+			r.Deliver(fix)
+		}
+		time.Sleep(20 * time.Second)
+		synctest.Wait()
+		if len(s.got) != 7 {
+			t.Errorf("%d batches", len(s.got))
+		}
+		for _, b := range s.got {
+			if b = strings.TrimPrefix(b, "telemetry "); len(b) > 4096 {
+				t.Errorf("a batch of %d bytes", len(b))
+			}
+		}
+	})
+}
+
 // The end closes the open batch; what comes after it does not block.
 func TestStop(t *testing.T) {
 	recording(t, func(r *Recorder, s *store, stop func()) {
