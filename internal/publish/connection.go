@@ -249,6 +249,7 @@ func (p *publisher) deliver(ctx context.Context, c *connection) error {
 		case <-s.echo.late:
 			s.heard(false)
 		case <-upkeep.C:
+			s.lanes.again()
 			s.status()
 			s.listen()
 			s.announceGaps()

@@ -76,6 +76,9 @@ func late(to, from net.Conn, by time.Duration, hole *atomic.Bool) {
 			break
 		}
 	}
+	for hole != nil && hole.Load() { // it swallows the end, too
+		time.Sleep(20 * time.Millisecond)
+	}
 	to.Close()
 	from.Close()
 	for range under { // until the reader has ended

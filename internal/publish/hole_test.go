@@ -37,6 +37,10 @@ func startHole(t *testing.T, traffic, direction string, backlogged int) *holeRig
 	address := newProxy(t, broker,
 		func(to, from net.Conn) { late(to, from, 25*time.Millisecond, &h.up) },
 		func(to, from net.Conn) { late(to, from, 25*time.Millisecond, &h.down) })
+	t.Cleanup(func() { // before the proxy's own
+		h.up.Store(false)
+		h.down.Store(false)
+	})
 	h.rig = startPublisherWith(t, "mqtt://"+address, Credentials{}, func(c *Config) {
 		before := &rig{spool: c.Store.(*spool.Spool), clock: c.Clock}
 		for range backlogged {
@@ -83,7 +87,7 @@ func TestBlackHole(t *testing.T) {
 	waiting := slices.Clone(rigs)
 	for next := began; len(waiting) > 0 && time.Since(began) <= noticed; time.Sleep(20 * time.Millisecond) { // real peers, real time
 		waiting = slices.DeleteFunc(waiting, func(r *holeRig) bool {
-			there := strings.Contains(r.log.String(), "The broker is not reached")
+			there := strings.Contains(r.log.String(), "code=broker_missing")
 			if there {
 				t.Logf("%s: noticed after %v", r, time.Since(began).Round(100*time.Millisecond))
 				if r.traffic == "drain" && r.spool.Stats().Records == 0 {

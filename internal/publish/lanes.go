@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -64,6 +65,7 @@ type lanes struct {
 	young    []younger // batches not yet offered that may go live, oldest first
 	lookedAt uint64    // events up to here have been looked at for emergencies
 	urgent   []uint64  // emergencies among them that are not acknowledged
+	skipped  bool      // something that the disk did not give; it is looked for again
 	// Per connection:
 	urgentSent               int // of urgent, how many from the start were sent
 	eventsFrom, backfillFrom uint64
@@ -100,6 +102,25 @@ func (l *lanes) connected() {
 	l.urgentSent, l.eventsFrom, l.backfillFrom, l.under = 0, 0, 0, map[uint64]bool{}
 }
 
+// again looks anew for what the disk did not give.
+func (l *lanes) again() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.skipped {
+		l.skipped, l.eventsFrom, l.backfillFrom = false, 0, 0
+	}
+}
+
+// read is the next record of a class. What the disk does not give now is skipped where there
+// is one behind it that can be read: it must not keep that one back.
+func (l *lanes) read(c spool.Class, after uint64) (spool.Record, bool, error) {
+	r, ok, err := l.store.Next(c, after)
+	if ok && err != nil {
+		l.skipped, err = true, nil
+	}
+	return r, ok, err
+}
+
 // follow looks at what was appended and lets go of what is no longer fresh.
 func (l *lanes) follow() error {
 	l.mu.Lock()
@@ -112,18 +133,16 @@ func (l *lanes) followLocked() error {
 	for len(l.young) > 0 && now-l.young[0].newest > fresh {
 		l.young = l.young[1:]
 	}
-	if err := l.lookForUrgent(); err != nil {
-		return err
-	}
+	urgentErr := l.lookForUrgent()
 	newest, _ := l.store.Newest(spool.Telemetry)
 	for l.tail < newest {
-		r, ok, err := l.store.Next(spool.Telemetry, l.tail)
+		r, ok, err := l.read(spool.Telemetry, l.tail)
 		if err != nil {
-			return err
+			return errors.Join(urgentErr, err)
 		}
 		if !ok {
 			l.tail = newest // what is left has been acknowledged or is gone
-			return nil
+			break
 		}
 		l.tail = r.LSN
 		m, err := telemetry.ParseRecord(r.Payload)
@@ -131,14 +150,14 @@ func (l *lanes) followLocked() error {
 			l.young = append(l.young, younger{r.LSN, m.Newest})
 		}
 	}
-	return nil
+	return urgentErr
 }
 
 // lookForUrgent looks at events not yet looked at until enough emergencies are known.
 func (l *lanes) lookForUrgent() error {
 	newest, _ := l.store.Newest(spool.Event)
 	for l.lookedAt < newest && len(l.urgent) < mostUrgent {
-		r, ok, err := l.store.Next(spool.Event, l.lookedAt)
+		r, ok, err := l.read(spool.Event, l.lookedAt)
 		if err != nil {
 			return err
 		}
@@ -155,24 +174,27 @@ func (l *lanes) lookForUrgent() error {
 }
 
 // next returns the next parcel: emergencies, then live, then events, then backlog; down
-// to a rank.
+// to a rank. That one cannot be read keeps those behind it not back.
 func (l *lanes) next(to rank) (parcel, bool, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.followLocked(); err != nil {
-		return parcel{}, false, err
+	unread := l.followLocked()
+	for at, next := range []func() (parcel, bool, error){emergencies: l.nextUrgent, timely: l.nextTimely, backlog: l.nextBacklog} {
+		if rank(at) > to {
+			break
+		}
+		p, ok, err := next()
+		if ok {
+			return p, true, nil
+		}
+		unread = errors.Join(unread, err)
 	}
-	if p, ok, err := l.nextUrgent(); ok || err != nil {
-		return p, ok, err
-	}
-	if to < timely {
-		return parcel{}, false, nil
-	}
-	if p, ok, err := l.nextTimely(); ok || err != nil || to < backlog {
-		return p, ok, err
-	}
+	return parcel{}, false, unread
+}
+
+func (l *lanes) nextBacklog() (parcel, bool, error) {
 	for {
-		r, ok, err := l.store.Next(spool.Telemetry, l.backfillFrom)
+		r, ok, err := l.read(spool.Telemetry, l.backfillFrom)
 		if err != nil || !ok || r.LSN > l.tail { // beyond the tail it was appended just now and is live
 			return parcel{}, false, err
 		}
@@ -216,7 +238,7 @@ func (l *lanes) nextTimely() (parcel, bool, error) {
 		}
 	}
 	for l.eventsFrom < l.lookedAt {
-		r, ok, err := l.store.Next(spool.Event, l.eventsFrom)
+		r, ok, err := l.read(spool.Event, l.eventsFrom)
 		if err != nil {
 			return parcel{}, false, err
 		}

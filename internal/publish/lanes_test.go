@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -189,5 +190,51 @@ func TestManyEmergencies(t *testing.T) {
 	}
 	if want = append(want, e, old); !slices.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
+	}
+}
+
+// brokenDisk gives nothing up to an LSN while it fails; what is behind is in memory.
+type brokenDisk struct {
+	*spool.Spool
+	err  error
+	upTo uint64
+}
+
+func (b *brokenDisk) Next(c spool.Class, after uint64) (spool.Record, bool, error) {
+	if b.err != nil && after < b.upTo {
+		r, ok, _ := b.Spool.Next(c, b.upTo)
+		return r, ok, b.err
+	}
+	return b.Spool.Next(c, after)
+}
+
+// What a broken disk does not give keeps nothing back that is in memory, and comes when the
+// disk does.
+func TestUnreadable(t *testing.T) {
+	now := 100 * time.Second
+	s, batch, event := buffer(t, &now)
+	lost := []uint64{batch("boot", now), event(true), event(false)}
+	disk := &brokenDisk{s, errors.New("input/output error"), lost[2]}
+	l := newLanes(disk, telemetry.NewClock(telemetry.ClockConfig{BootID: "boot", Uptime: func() time.Duration { return now }}))
+	l.connected()
+	fresh, told := batch("boot", now), event(false)
+	var got []uint64
+	for {
+		p, ok, _ := l.next(backlog)
+		if !ok {
+			break
+		}
+		got = append(got, p.lsn)
+		l.acknowledged(p.lsn)
+	}
+	if !slices.Equal(got, []uint64{fresh, told}) {
+		t.Errorf("while it fails %v, want %d %d", got, fresh, told)
+	}
+	disk.err = nil
+	l.again()
+	_, got = all(t, l)
+	slices.Sort(got)
+	if !slices.Equal(got, lost) {
+		t.Errorf("afterwards %v, want %v", got, lost)
 	}
 }
