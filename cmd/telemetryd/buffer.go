@@ -10,6 +10,7 @@ import (
 	"iter"
 	"log/slog"
 	"path/filepath"
+	"strings"
 
 	"telemetryd/internal/spool"
 	"telemetryd/internal/telemetry"
@@ -169,19 +170,20 @@ func (c *bufferStat) Run(s streams) error {
 }
 
 func (r bufferReport) text() string {
-	text := fmt.Sprintf("buffer   %s, %.1f MB on disk\nwaiting  %d batches, %d events\n", r.StateDir, float64(r.DiskBytes)/1e6, r.Telemetry, r.Events)
+	var text strings.Builder
+	fmt.Fprintf(&text, "buffer   %s, %.1f MB on disk\nwaiting  %d batches, %d events\n", r.StateDir, float64(r.DiskBytes)/1e6, r.Telemetry, r.Events)
 	if o := r.Oldest; o != nil {
 		t := o.T
 		if t == "" {
 			t = "of a time not yet known"
 		}
-		text += fmt.Sprintf("oldest   %s, seq %d of stream %s\n", t, o.Seq, o.StreamID)
+		fmt.Fprintf(&text, "oldest   %s, seq %d of stream %s\n", t, o.Seq, o.StreamID)
 	}
 	if r.Aside > 0 {
-		text += fmt.Sprintf("aside    %d pieces, damaged or refused by the broker, in %s\n", r.Aside, filepath.Join(r.StateDir, "aside"))
+		fmt.Fprintf(&text, "aside    %d pieces, damaged or refused by the broker, in %s\n", r.Aside, filepath.Join(r.StateDir, "aside"))
 	}
 	for _, g := range r.Gaps {
-		text += fmt.Sprintf("lost     seq %d to %d of stream %s: %s\n", g.FirstSeq, g.LastSeq, g.StreamID, g.Reason)
+		fmt.Fprintf(&text, "lost     seq %d to %d of stream %s: %s\n", g.FirstSeq, g.LastSeq, g.StreamID, g.Reason)
 	}
-	return text
+	return text.String()
 }

@@ -100,7 +100,7 @@ func TestRest(t *testing.T) {
 		master, slave, p := onTerminal(t)
 		slave.Close()
 		p.Rest(rest)
-		came := ""
+		var came strings.Builder
 		for _, sentence := range []string{"$GPRMC", "$GPGGA"} {
 			if _, err := master.WriteString(sentence); err != nil {
 				t.Fatal(err)
@@ -110,13 +110,13 @@ func TestRest(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if came += string(c.Data); strings.HasSuffix(came, sentence) {
+				if came.WriteString(string(c.Data)); strings.HasSuffix(came.String(), sentence) {
 					break
 				}
 			}
 		}
-		if want := "$GPRMC$GPGGA"; rest == time.Hour && came != "$GPRMC" || rest < time.Hour && came != want {
-			t.Errorf("with a rest of %v came %q", rest, came)
+		if want := "$GPRMC$GPGGA"; rest == time.Hour && came.String() != "$GPRMC" || rest < time.Hour && came.String() != want {
+			t.Errorf("with a rest of %v came %q", rest, came.String())
 		}
 		if err := p.Close(); err != nil {
 			t.Error(err)

@@ -17,16 +17,16 @@ func TestWireOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
 		w := newWire(near)
-		text := ""
+		var text strings.Builder
 		for _, word := range []string{"one ", "two ", strings.Repeat("x", 3*pieceBytes), " three"} {
-			text += word
+			text.WriteString(word)
 			if n, err := w.Write([]byte(word)); n != len(word) || err != nil {
 				t.Fatal(n, err)
 			}
 		}
 		go w.Close()
-		if got, err := io.ReadAll(far); string(got) != text || err != nil {
-			t.Errorf("%d of %d bytes, %v", len(got), len(text), err)
+		if got, err := io.ReadAll(far); string(got) != text.String() || err != nil {
+			t.Errorf("%d of %d bytes, %v", len(got), len(text.String()), err)
 		}
 		synctest.Wait()
 		if _, err := w.Write([]byte("late")); !errors.Is(err, net.ErrClosed) {

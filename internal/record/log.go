@@ -198,7 +198,7 @@ func (l *Log) begin(now time.Time) bool {
 
 // create makes a file of a name that no other has.
 func create(name string) (f *os.File, err error) {
-	for n := 0; n < 100; n++ {
+	for n := range 100 {
 		suffix := ".rec"
 		if n > 0 {
 			suffix = fmt.Sprintf("_%02d.rec", n) // sorts behind

@@ -68,7 +68,7 @@ func TestBound(t *testing.T) {
 				}
 			}
 		}
-		l.Received([]byte(fmt.Sprintf("last of %d", start)))
+		l.Received(fmt.Appendf(nil, "last of %d", start))
 		l.Close()
 		names, _ := filepath.Glob(filepath.Join(dir, "*"))
 		total := int64(0)
@@ -96,7 +96,7 @@ func TestSessionIsRepeated(t *testing.T) {
 	l.Received([]byte("ELM327 v1.5\r\r>"))
 	for i := range 400 {
 		l.Sent([]byte("010C\r"))
-		l.Received([]byte(fmt.Sprintf("7E804410C%04X\r\r>", i)))
+		l.Received(fmt.Appendf(nil, "7E804410C%04X\r\r>", i))
 	}
 	l.Close()
 	names, _ := filepath.Glob(filepath.Join(dir, "*.rec"))
@@ -137,7 +137,7 @@ func TestClockBehind(t *testing.T) {
 	}
 	l := Open(dir, "obd", limit, slog.New(slog.DiscardHandler))
 	for i := range 600 {
-		l.Received([]byte(fmt.Sprintf("%d %s", i, strings.Repeat("x", 50))))
+		l.Received(fmt.Appendf(nil, "%d %s", i, strings.Repeat("x", 50)))
 	}
 	l.Close()
 	l.Received([]byte("late"))
