@@ -200,7 +200,7 @@ type sender struct {
 // through. Publish can hold it for handLimit at a loss: whoever waits for the loss
 // must not wait for deliver.
 func (p *publisher) deliver(ctx context.Context, c *connection) error {
-	s := &sender{publisher: p, conn: c, budget: leastBudget, pace: newPace(p.limiter)}
+	s := &sender{publisher: p, conn: c, budget: leastTimely, pace: newPace(p.limiter)}
 	defer func() {
 		if c.isLost() && closedByBroker(c.cause) {
 			p.suspects.closed(s.underway)
