@@ -149,7 +149,10 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 	stopPublishing()
 	sending.Wait()
 	account.Close()
-	return buffer.Close()
+	if err := buffer.Close(); err != nil { // stopped as asked all the same
+		log.Warn("the buffer did not end well: what is not on the disk is lost, or sent again", "error", err)
+	}
+	return nil
 }
 
 // openAccount keeps account of what the link carries, beside the buffer.
