@@ -8,7 +8,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.bui
 FUZZTIME ?= 15000x
 
 # Debian packages that the tests need, each with a file by which it is known.
-PACKAGES := mosquitto mosquitto-clients dbus-daemon gpsd
+PACKAGES := mosquitto mosquitto-clients dbus-daemon gpsd e2fsprogs
 
 .PHONY: help run test deps build docs lint fuzz conformance torture bench-obd bench-gps bench-publish bench-spool bench-live bench-memory clean
 
@@ -63,7 +63,8 @@ conformance: ## Score decode gps on recorded streams: LOGS=DIR with NAME.log and
 	@[ -d '$(LOGS)' ] || { echo "make conformance: $(LOGS) is no folder"; exit 2; }
 	@logs=$$(cd '$(LOGS)' && pwd) && cd cmd/telemetryd && CONFORMANCE_LOGS="$$logs" CONFORMANCE_CAUSES='$(CAUSES)' go test -count=1 -run '^TestConformance$$'
 
-torture: ## Run the long forms: power cuts of the buffer, a day of driving with faults, the ceiling for 5 minutes (about 30 minutes)
+torture: deps ## Run the long forms: an hour of kills, black holes and full disks, power cuts of the buffer, a day of driving with faults (about 1.5 hours)
+	TORTURE_FOR=1h go test -race -count=1 -timeout 130m -run '^TestTorture$$' -v ./cmd/telemetryd
 	TORTURE_SEEDS=20 go test -race -timeout 60m -run TestPowerCut -v ./internal/spool
 	OBD_TORTURE_FOR=10m OBD_CEILING_FOR=5m go test -race -timeout 30m -run 'TestTorture|TestCeiling' -v ./internal/obd
 

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -20,7 +21,7 @@ func startDaemon(t testing.TB, m *mosquitto, v vehicle, state string, args ...st
 		"--state-dir", state, "--batch-interval", "500ms"}, args...)...)
 }
 
-// truths is the truth log by signal name.
+// truths is the truth log by signal name, in order of time.
 type truths map[string][]truthValue
 
 type truthValue struct {
@@ -60,15 +61,23 @@ func readTruth(t *testing.T, file string) truths {
 			all[name] = append(all[name], v)
 		}
 	}
+	for _, values := range all {
+		slices.SortStableFunc(values, func(a, b truthValue) int { return a.t.Compare(b.t) })
+	}
 	return all
 }
 
 // served reports whether the car served this value within so much of its time; the
 // values of a fix at exactly its time.
 func (all truths) served(name, value string, at time.Time, within time.Duration) bool {
-	for _, v := range all[name] {
+	values := all[name]
+	first, _ := slices.BinarySearchFunc(values, at.Add(-within), func(v truthValue, t time.Time) int { return v.t.Compare(t) })
+	for _, v := range values[first:] {
 		off := at.Sub(v.t).Abs()
-		if v.value == value && (off == 0 || !v.fix && off <= within) {
+		if off > within {
+			break
+		}
+		if v.value == value && (off == 0 || !v.fix) {
 			return true
 		}
 	}
