@@ -143,6 +143,13 @@ var streamSaid = regexp.MustCompile(`msg="telemetryd starts".* stream_id=(\S+)`)
 func (r *rack) end(s syscall.Signal) {
 	r.t.Helper()
 	r.check()
+	if s == syscall.SIGTERM { // before it listens for it, a signal ends it as any process
+		for deadline := time.Now().Add(10 * time.Second); !streamSaid.MatchString(r.daemon.log.String()); time.Sleep(5 * time.Millisecond) {
+			if r.check(); time.Now().After(deadline) {
+				r.t.Fatalf("it does not start:\n%s", r.daemon.log)
+			}
+		}
+	}
 	took := r.daemon.end(s)
 	if s == syscall.SIGTERM {
 		r.slowest = max(r.slowest, took)

@@ -120,10 +120,28 @@ func (osFS) create(path string) (file, error) {
 
 func (osFS) open(path string) (file, error) {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		return osFile{f}, nil
 	}
-	return osFile{f}, nil
+	if errors.Is(err, unix.EROFS) {
+		if f, err := os.Open(path); err == nil {
+			return readOnlyFile{osFile{f}}, nil
+		}
+	}
+	return nil, err
+}
+
+// readOnlyFile was opened on a file system that was read-only then. It is written when that
+// is over.
+type readOnlyFile struct{ osFile }
+
+func (f readOnlyFile) WriteAt(b []byte, off int64) (int, error) {
+	g, err := os.OpenFile(f.Name(), os.O_RDWR, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer g.Close()
+	return g.WriteAt(b, off)
 }
 
 func (osFS) remove(path string) error     { return os.Remove(path) }
@@ -151,7 +169,7 @@ func (osFS) stands(path string, f file) error {
 	if err != nil {
 		return err
 	}
-	ours, err := f.(osFile).Stat()
+	ours, err := f.(interface{ Stat() (os.FileInfo, error) }).Stat()
 	if err == nil && !os.SameFile(there, ours) {
 		err = wrapPath("find", path, fs.ErrNotExist)
 	}

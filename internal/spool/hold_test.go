@@ -5,12 +5,15 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // faulty is the operating system's file system; while it is broken, writing fails.
@@ -425,4 +428,60 @@ func (u *unreadable) open(path string) (file, error) {
 		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
 	return u.faulty.open(path)
+}
+
+// The same on a file system that the kernel has made read-only, where root may do that.
+func TestStartOnReadOnlyMount(t *testing.T) {
+	if os.Getenv("SPOOL_TEST_MOUNT") == "" {
+		cmd := exec.Command("unshare", "--mount", os.Args[0], "-test.run=^TestStartOnReadOnlyMount$", "-test.v")
+		cmd.Env = append(os.Environ(), "SPOOL_TEST_MOUNT="+t.TempDir())
+		out, err := cmd.CombinedOutput()
+		if os.Geteuid() != 0 {
+			t.Logf("needs root: %s", out)
+			return
+		}
+		if err != nil || !strings.Contains(string(out), "--- PASS") {
+			t.Errorf("%v: %s", err, out)
+		}
+		return
+	}
+	top := os.Getenv("SPOOL_TEST_MOUNT")
+	if err := unix.Mount("none", top, "tmpfs", 0, "size=8m"); err != nil {
+		t.Fatal(err)
+	}
+	remount := func(flags uintptr) {
+		t.Helper()
+		if err := unix.Mount("", top, "", unix.MS_REMOUNT|flags, "size=8m"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir := filepath.Join(top, "state")
+	s := open(t, dir, "one", 0)
+	mustAppend(t, s, Telemetry, "old")
+	s.Close()
+	remount(unix.MS_RDONLY)
+	s = open(t, dir, "two", 0)
+	delivered := mustAppend(t, s, Event, "delivered")
+	mustAppend(t, s, Event, "new")
+	s.Ack(delivered.LSN)
+	want := []string{"1:old", "2:new"}
+	if got := waitingIn(t, s); !slices.Equal(got, want) {
+		t.Errorf("%v", got)
+	}
+	if trouble, ok := s.Trouble(); !ok || trouble.State != ReadOnly {
+		t.Errorf("%+v %v", trouble, ok)
+	}
+	remount(0)
+	again(s)
+	if trouble, ok := s.Trouble(); ok {
+		t.Errorf("%+v", trouble)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	s = open(t, dir, "three", 0)
+	if got := waitingIn(t, s); !slices.Equal(got, want) || len(s.Gaps()) > 0 {
+		t.Errorf("%v %v", got, s.Gaps())
+	}
+	s.Close()
 }
