@@ -254,6 +254,28 @@ func TestFullDiskRotates(t *testing.T) {
 	}
 }
 
+// While all is delivered, a full disk is not even noticed: what is spent is written anew.
+func TestFullDiskWhileDelivered(t *testing.T) {
+	disk := &faulty{calm: true}
+	s, err := Open(t.TempDir(), Options{StreamID: "one", fs: disk})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for n := range 200 {
+		if n == 20 {
+			disk.set(syscall.ENOSPC)
+		}
+		s.Ack(mustAppend(t, s, Telemetry, strings.Repeat("x", 60_000)).LSN)
+		if trouble, ok := s.Trouble(); ok {
+			t.Fatalf("after %d: %v", n, trouble)
+		}
+	}
+	if st := s.Stats(); st.Bytes > 5*segmentSize {
+		t.Errorf("%+v", st)
+	}
+}
+
 // A directory that is removed is made anew; what was in it is named, what is in memory goes on.
 func TestDirectoryRemoved(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")

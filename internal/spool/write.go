@@ -138,6 +138,11 @@ func (s *Spool) retire(g *segment) {
 func (s *Spool) open(c Class, frame int64, lsn uint64) (*segment, error) {
 	const block = 4096
 	size := max(s.segment, (frame+2*headerSize+block-1)/block*block)
+	if len(s.spares) == 0 { // a spent segment costs less than a new one, and can be had on a full disk
+		if _, err := s.reclaim(); err != nil {
+			return nil, err
+		}
+	}
 	if err := s.makeRoom(size); err != nil {
 		return nil, err
 	}
