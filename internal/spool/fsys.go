@@ -19,6 +19,7 @@ type fsys interface {
 	mkdirAll(dir string) error
 	list(dir string) ([]string, error) // names of files, in no order
 	size(path string) (int64, error)
+	free(dir string) (int64, error)   // bytes that may be written there
 	create(path string) (file, error) // new or emptied, mode 0600, for reading and writing
 	open(path string) (file, error)   // existing, for reading and writing
 	remove(path string) error
@@ -108,6 +109,14 @@ func (osFS) size(path string) (int64, error) {
 		return 0, err
 	}
 	return fi.Size(), nil
+}
+
+func (osFS) free(dir string) (int64, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, wrapPath("statfs", dir, err)
+	}
+	return int64(st.Bavail) * int64(st.Bsize), nil
 }
 
 func (osFS) create(path string) (file, error) {

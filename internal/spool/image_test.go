@@ -88,6 +88,8 @@ func (m *memFS) size(path string) (int64, error) {
 	return f.size()
 }
 
+func (m *memFS) free(string) (int64, error) { return 1 << 40, nil }
+
 func (m *memFS) create(path string) (file, error) {
 	if m.full != nil && m.full() {
 		return nil, errDisk

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
+	"syscall"
 )
 
 var errNoRoom = errors.New("no room within the bound")
@@ -170,6 +171,12 @@ func (s *Spool) open(c Class, frame int64, lsn uint64) (*segment, error) {
 
 // create writes a new file, full of zeros.
 func (s *Spool) create(g *segment) (file, error) {
+	// A try on a disk that stays full for days must not wear it.
+	if free, err := s.fs.free(s.dir); err != nil {
+		return nil, err
+	} else if free < g.size {
+		return nil, fmt.Errorf("%w: %d bytes are free, a segment takes %d", syscall.ENOSPC, free, g.size)
+	}
 	b := make([]byte, g.size)
 	copy(b, g.head.encode())
 	copy(b[g.size-headerSize:], b[:headerSize])
