@@ -16,8 +16,7 @@ import (
 const (
 	// maxHeld bounds the bytes of records that are in memory alone.
 	maxHeld = 4 << 20
-	// The disk is tried again after firstTry, then twice as long each time up to lastTry:
-	// a try on a full disk writes what still fits.
+	// The disk is tried again after firstTry, then twice as long each time up to lastTry.
 	firstTry = time.Second
 	lastTry  = 30 * time.Second
 )
