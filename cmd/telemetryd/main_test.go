@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -26,6 +27,10 @@ func TestMain(m *testing.M) {
 	}
 	if boot := os.Getenv("TEST_BOOT"); boot != "" {
 		fakeBoot(boot)
+	}
+	// They wait for other processes most of the time, more than there are processors.
+	if err := flag.Set("test.parallel", "5"); err != nil {
+		panic(err)
 	}
 	testscript.Main(m, map[string]func(){"telemetryd": main})
 }

@@ -28,7 +28,8 @@ type ledger struct {
 	used     uint64            // highest handed in
 
 	coin   *rand.Rand
-	seen   map[uint64]bool
+	seen   map[uint64]int // by digest: the moment of the caller's at which it was checked
+	moment int            // rises with whatever changes above
 	images int
 	mend   bool // the format has no checksums
 	bad    []string
@@ -36,11 +37,17 @@ type ledger struct {
 
 func newLedger(seed uint64) *ledger {
 	return &ledger{promised: map[uint64]string{}, tried: map[uint64]string{}, done: map[uint64]bool{},
-		coin: rand.New(rand.NewPCG(seed, 2)), seen: map[uint64]bool{}}
+		coin: rand.New(rand.NewPCG(seed, 2)), seen: map[uint64]int{}}
 }
 
 func (l *ledger) fault(format string, args ...any) {
 	l.bad = append(l.bad, fmt.Sprintf("image %d: ", l.images)+fmt.Sprintf(format, args...))
+}
+
+// lock holds the ledger for a change.
+func (l *ledger) lock() {
+	l.mu.Lock()
+	l.moment++
 }
 
 // streamOf is the stream that an LSN is of.
@@ -59,7 +66,7 @@ func (l *ledger) baseOf(id string) uint64 {
 
 // durable notes that records up to the LSN are promised.
 func (l *ledger) durable(lsn uint64) {
-	l.mu.Lock()
+	l.lock()
 	defer l.mu.Unlock()
 	for ; l.last < lsn; l.last++ {
 		if payload, ok := l.tried[l.last+1]; ok {
@@ -156,9 +163,7 @@ func TestSeededBugs(t *testing.T) {
 func live(t *testing.T, disk fsys, l *ledger, seed uint64) {
 	coin := rand.New(rand.NewPCG(seed, 1))
 	for n := range 4 {
-		l.mu.Lock()
 		id := fmt.Sprintf("life-%d", n)
-		l.mu.Unlock()
 		s, err := Open("/d", Options{StreamID: id, MaxBytes: cutBytes, fs: disk, segment: cutSegment})
 		if err != nil {
 			t.Fatal(err)
@@ -169,7 +174,7 @@ func live(t *testing.T, disk fsys, l *ledger, seed uint64) {
 			l.append(t, s, coin, fmt.Sprintf("%s %d", id, n))
 			if coin.IntN(2) == 0 {
 				if r, ok, err := s.Next(Class(coin.IntN(2)), uint64(coin.IntN(int(l.used)+1))); err == nil && ok {
-					l.mu.Lock()
+					l.lock()
 					l.done[r.LSN] = true
 					l.mu.Unlock()
 					s.Ack(r.LSN)
@@ -182,7 +187,7 @@ func live(t *testing.T, disk fsys, l *ledger, seed uint64) {
 				l.promise(s)
 			}
 			if gaps := s.Gaps(); len(gaps) > 0 && coin.IntN(10) == 0 {
-				l.mu.Lock()
+				l.lock()
 				for _, g := range gaps {
 					for seq := g.FirstSeq; seq <= g.LastSeq; seq++ {
 						l.done[l.baseOf(g.StreamID)+seq] = true
@@ -219,7 +224,7 @@ func crash(s *Spool) {
 // begin notes a start: what was handed in and not promised before may be there and counts
 // then; LSNs that are not used begin anew.
 func (l *ledger) begin(s *Spool, id string) {
-	l.mu.Lock()
+	l.lock()
 	defer l.mu.Unlock()
 	for lsn := l.last + 1; lsn <= s.base; lsn++ {
 		switch _, ok, err := s.Get(lsn); {
@@ -243,7 +248,7 @@ func (l *ledger) begin(s *Spool, id string) {
 // append hands in a group of records.
 func (l *ledger) append(t *testing.T, s *Spool, coin *rand.Rand, text string) {
 	var group []Entry
-	l.mu.Lock()
+	l.lock()
 	from := l.used
 	for range 1 + coin.IntN(5)/2 {
 		size := 1 + coin.IntN(2500)
@@ -285,7 +290,10 @@ func (l *ledger) cut(disk *memFS) {
 		mendChecksums(image)
 	}
 	l.images++
-	l.seen[image.digest()] = true
+	if at, seen := l.seen[image.digest()]; seen && at == l.moment {
+		return // the same disk, and the same was promised
+	}
+	l.seen[image.digest()] = l.moment
 	l.check(image)
 }
 
