@@ -39,6 +39,9 @@ func (s *Spool) keepPiece(c Class, lsn uint64, reason string, b []byte) {
 func (s *Spool) putAside(seg *segment, bad [][2]int) {
 	for _, r := range bad {
 		b := seg.b[r[0]:r[1]]
+		if len(b) < page && r[1]%page == 0 && r[0] != headerSize {
+			continue // left free for the next record to begin a page
+		}
 		if !slices.ContainsFunc(b, func(x byte) bool { return x != 0 }) {
 			continue // nothing is left of it
 		}

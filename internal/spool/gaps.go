@@ -220,6 +220,9 @@ func (s *Spool) name(lo, hi uint64, reason uint8) {
 		}
 		at = end + 1
 	}
+	if len(s.gaps) > 2*maxGaps { // the disk does not take them
+		s.gaps.squeeze()
+	}
 	n := hi - lo + 1
 	if reason == reasonEvicted {
 		s.evicted += n

@@ -104,8 +104,14 @@ func (s *Spool) hold(group []held) {
 	}
 	s.mu.Unlock()
 	for s.heldTooMuch() {
-		if s.trouble.State == Full && s.rotate() == nil {
-			continue
+		if s.trouble.State == Full {
+			err := s.rotate()
+			if err == nil {
+				continue
+			}
+			if !errors.Is(err, errNoRoom) {
+				s.fail(err) // more than full
+			}
 		}
 		s.dropHeld()
 	}
@@ -120,8 +126,11 @@ func (s *Spool) heldTooMuch() bool {
 // rotate gives up the oldest segment on disk and writes the oldest held records in its place.
 func (s *Spool) rotate() error {
 	g := s.victim()
-	if g == nil {
+	if g == nil || g.head.class == Event && s.holdsTelemetry() {
 		return errNoRoom
+	}
+	if err := s.save(false); err != nil { // nothing is given up on a disk that takes nothing
+		return err
 	}
 	before := s.durable
 	if err := s.evict(g); err != nil {
@@ -131,6 +140,12 @@ func (s *Spool) rotate() error {
 		return err
 	}
 	return nil
+}
+
+func (s *Spool) holdsTelemetry() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.held, func(r held) bool { return r.class == Telemetry })
 }
 
 // dropHeld gives up the oldest telemetry in memory, or event when there is none.
@@ -186,14 +201,9 @@ func (s *Spool) writeHeld() error {
 	s.mu.Lock()
 	group := slices.Clone(s.held)
 	s.mu.Unlock()
-	n, err := s.write(group)
+	_, err := s.write(group)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, r := range group[:n] {
-		if i := s.heldAt(r.lsn); i < len(s.held) && s.held[i].lsn == r.lsn { // else it was delivered meanwhile
-			s.letHeld(i)
-		}
-	}
 	if len(s.held) == 0 {
 		s.durable = s.last
 	}
@@ -212,6 +222,9 @@ func (s *Spool) restore() error {
 	}
 	if err == nil {
 		err = s.cover()
+	}
+	if err == nil {
+		_, err = s.reclaim()
 	}
 	if err == nil {
 		err = s.writeHeld()
@@ -283,6 +296,9 @@ func (s *Spool) reattach() error {
 		s.settled.add(r.lo, r.hi)
 	}
 	s.version++
+	for _, st := range n.streams {
+		s.addStream(st)
+	}
 	if len(s.logs[Telemetry])+len(s.logs[Event]) == 0 { // nothing is there that reading could miss
 		for _, r := range s.settled.without(span{1, s.durable}) {
 			s.name(r.lo, r.hi, reasonDamaged)

@@ -6,14 +6,16 @@ import (
 	"io/fs"
 	"slices"
 	"sort"
+	"time"
 )
 
 // segment is one segment file. Its fields but f and end are guarded by
 // Spool.mu; f and end of the active one are changed under wmu and mu both.
 type segment struct {
 	head   header
-	headed bool // the header was read; before, class and first of it are known by the name
-	bad    bool // there is none: no record can be read
+	headed bool      // the header was read; before, class and first of it are known by the name
+	bad    bool      // there is none: no record can be read
+	failed time.Time // when it could not be read; zero: never
 	path   string
 	size   int64  // on disk
 	limit  uint64 // no record with a higher LSN in here counts
@@ -89,30 +91,23 @@ func (s *Spool) noteHead(g *segment, h header, ok bool) {
 // limitOf is the highest LSN that counts in segment i. Those from the fence of a later epoch
 // on are that epoch's, and what stands for them in an earlier segment was never accepted. Only
 // the last segment of an epoch can hold such.
-func (s *Spool) limitOf(c Class, i int) (uint64, error) {
+func (s *Spool) limitOf(c Class, i int) uint64 {
 	g := s.logs[c][i]
 	limit := min(g.limit, s.reach(c, i).hi)
 	for _, next := range s.logs[c][i+1:] {
-		if err := s.head(next); err != nil {
-			return 0, err
-		}
-		if !next.bad {
+		if s.tells(next) {
 			if next.head.epoch == g.head.epoch {
-				return limit, nil
+				return limit
 			}
 			limit = min(limit, next.head.fence-1)
 			break
 		}
 	}
 	// Epochs rise with the order of a log.
-	var failed error
 	other := s.logs[numClasses-1-c]
 	later := func(k int) *segment { // the first from k on that can tell
 		for _, o := range other[k:] {
-			if err := s.head(o); err != nil {
-				failed = err
-			}
-			if o.headed && !o.bad {
+			if s.tells(o) {
 				return o
 			}
 		}
@@ -127,7 +122,13 @@ func (s *Spool) limitOf(c Class, i int) (uint64, error) {
 			limit = min(limit, o.head.fence-1)
 		}
 	}
-	return limit, failed
+	return limit
+}
+
+// tells says whether the header of a segment can be read.
+func (s *Spool) tells(g *segment) bool {
+	err := s.head(g)
+	return err == nil && !g.bad
 }
 
 // scanFile reads segment i from its file: its bytes, its index, and what lies between records.
@@ -141,13 +142,13 @@ func (s *Spool) scanFile(c Class, i int) (f file, b []byte, idx []entry, bad [][
 	if err != nil {
 		return nil, nil, nil, nil, err
 	}
-	defer func() {
-		if err != nil {
-			_ = f.Close()
-		}
-	}()
 	if b, err = readSegment(f); err != nil {
-		return nil, nil, nil, nil, err
+		_ = f.Close()
+		if !s.isDead(seg) {
+			return nil, nil, nil, nil, err
+		}
+		s.noteHead(seg, header{}, false)
+		return nil, nil, nil, nil, nil
 	}
 	if !seg.headed {
 		h, ok := headerIn(b, c, seg.head.first)
@@ -156,12 +157,19 @@ func (s *Spool) scanFile(c Class, i int) (f file, b []byte, idx []entry, bad [][
 	if seg.bad {
 		return f, b, nil, nil, nil
 	}
-	limit, err := s.limitOf(c, i)
-	if err != nil {
-		return nil, nil, nil, nil, err
-	}
-	idx, bad, seg.end = scan(b, seg.head, limit)
+	idx, bad, seg.end = scan(b, seg.head, s.limitOf(c, i))
 	return f, b, idx, bad, nil
+}
+
+// isDead says of a segment that cannot be read whether it will never be: it could not some
+// time ago, and the disk has taken what was written since. Its records are damaged then, and
+// must not keep those behind them back.
+func (s *Spool) isDead(g *segment) bool {
+	if g.failed.IsZero() {
+		g.failed = time.Now()
+		return s.opening
+	}
+	return s.trouble == nil && time.Since(g.failed) > deadAfter && s.synced.After(g.failed)
 }
 
 // load brings segment i into memory, names what is missing in its reach and sets aside what
@@ -174,14 +182,10 @@ func (s *Spool) load(c Class, i int) error {
 			return err
 		}
 		seg.f, seg.b, seg.idx, seg.loaded = f, b, idx, true
-		named, err := s.nameHoles(c, i)
-		if err != nil {
-			seg.drop()
-			return err
-		}
+		named := s.nameHoles(c, i)
 		switch {
 		case named && seg.bad:
-			s.putAside(seg, [][2]int{{0, len(b)}})
+			s.putAside(seg, [][2]int{{0, len(b)}}) // of a dead one nothing is left
 		case named && len(bad) == 0 && int(seg.end) < len(b)-headerSize: // it was at the end, or all of it
 			s.putAside(seg, [][2]int{{int(seg.end), len(b) - headerSize}})
 		case named:
@@ -226,12 +230,16 @@ func (s *Spool) keep(c Class, seg *segment) {
 
 // nameHoles finds LSNs in the reach of segment i that are neither settled nor
 // in either log: they were accepted and are gone.
-func (s *Spool) nameHoles(c Class, i int) (named bool, err error) {
-	holes := without(s.settled.without(s.reach(c, i)), s.logs[c][i].idx)
+func (s *Spool) nameHoles(c Class, i int) (named bool) {
+	reach := s.reach(c, i)
+	if s.opening { // the others are looked for when it is read
+		reach.lo = max(reach.lo, s.known+1)
+	}
+	holes := without(s.settled.without(reach), s.logs[c][i].idx)
 	other := numClasses - 1 - c
 	for k := range s.logs[other] {
 		if len(holes) == 0 {
-			return false, nil
+			return false
 		}
 		seg := s.logs[other][k]
 		if r := s.reach(other, k); r.hi < holes[0].lo || seg.head.first > holes[len(holes)-1].hi {
@@ -240,8 +248,10 @@ func (s *Spool) nameHoles(c Class, i int) (named bool, err error) {
 		idx := seg.idx
 		if !seg.loaded {
 			f, _, scanned, _, err := s.scanFile(other, k)
-			if err != nil {
-				return false, err
+			if err != nil { // it may have them: they are named, if need be, when it is read
+				r := s.reach(other, k)
+				holes = outside(holes, span{seg.head.first, r.hi})
+				continue
 			}
 			if f != nil {
 				_ = f.Close()
@@ -272,7 +282,17 @@ func (s *Spool) nameHoles(c Class, i int) (named bool, err error) {
 			s.name(r.lo, r.hi, reasonDamaged)
 		}
 	}
-	return named, nil
+	return named
+}
+
+// outside takes a range out of sorted ranges.
+func outside(ranges spans, r span) (out spans) {
+	var cut spans
+	cut.add(r.lo, r.hi)
+	for _, one := range ranges {
+		out = append(out, cut.without(one)...)
+	}
+	return out
 }
 
 // without takes the LSNs of idx out of the sorted ranges.
@@ -457,8 +477,11 @@ func (s *Spool) Ack(lsn uint64) {
 	switch {
 	case err != nil: // cannot be read: what is left in there is counted when it can be
 		for c := range numClasses {
-			if len(s.logs[c]) > 0 {
-				s.logs[c][s.segmentOf(c, lsn)].left = -1
+			if len(s.logs[c]) == 0 {
+				continue
+			}
+			if g := s.logs[c][s.segmentOf(c, lsn)]; !g.loaded {
+				g.left = -1
 			}
 		}
 	case seg != nil:

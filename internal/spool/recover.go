@@ -82,6 +82,7 @@ func (s *Spool) take() (err error) {
 // recover builds the state from what is on disk, and from nothing else. That the disk cannot
 // be written is no reason not to begin: see hold.go.
 func (s *Spool) recover() error {
+	s.opening = true
 	ack, useless, err := s.look()
 	if err != nil {
 		return err
@@ -403,9 +404,11 @@ func (s *Spool) nameCut() {
 	defer s.mu.Unlock()
 	for c := range numClasses {
 		for i := len(s.logs[c]) - 1; i >= 0 && s.blind == 0 && s.reach(c, i).hi > s.known; i-- {
-			_ = s.load(c, i) // an error shows again when it is read
+			_ = s.load(c, i)    // an error shows again when it is read
+			s.logs[c][i].drop() // its other holes are named then, too
 		}
 	}
+	s.opening = false
 }
 
 // countFirst reads the first segment of each log where it was acknowledged in

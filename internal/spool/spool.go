@@ -41,8 +41,10 @@ const (
 	saveLatest     = time.Minute
 	saveSoonest    = time.Second
 	saveMany       = 64
+	// deadAfter is how long a segment cannot be read until it is given up.
+	deadAfter = time.Minute
 	// ageEvery is how often records are looked at that may be too old.
-	ageEvery = 5 * time.Minute
+	ageEvery = time.Minute
 )
 
 // ErrClosed is returned by the methods of a closed Spool.
@@ -162,11 +164,13 @@ type Spool struct {
 	bytes     int64         // of segment files, spares and doomed included
 	streams   []streamAt
 	settled   spans
-	blind     uint64 // up to here it is not known what was acknowledged
-	shaky     bool   // what was found at the start could not be synced
-	known     uint64 // LSN up to which the run before knew its records to be on disk
-	version   int64  // of settled
-	unsaved   int    // changes of settled since they were last written
+	blind     uint64    // up to here it is not known what was acknowledged
+	opening   bool      // Open looks around
+	synced    time.Time // when the disk took records last
+	shaky     bool      // what was found at the start could not be synced
+	known     uint64    // LSN up to which the run before knew its records to be on disk
+	version   int64     // of settled
+	unsaved   int       // changes of settled since they were last written
 	gaps      gapList
 	gapsDirty bool
 	evicted   uint64
@@ -355,16 +359,15 @@ func (s *Spool) maintain() {
 func (s *Spool) due() (wait time.Duration, any bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	wait = ageEvery
 	switch {
 	case s.trouble != nil:
 		return s.retry, true
 	case len(s.pieces) > 0, s.unsaved >= saveMany, s.expired != nil && s.aged.IsZero():
-		wait = saveSoonest
+		return saveSoonest, true
 	case s.unsaved > 0 || s.gapsDirty:
-		wait = saveLatest
+		return saveLatest, true
 	}
-	return wait, wait < ageEvery || s.expired != nil
+	return ageEvery, s.expired != nil
 }
 
 // tend is one upkeep, or one more try where the disk fails. The caller holds wmu.
@@ -400,8 +403,11 @@ func (s *Spool) Close() error {
 	err := error(nil)
 	if s.trouble != nil {
 		err = s.restore()
+		for len(s.held) > 0 && s.trouble != nil && s.trouble.State == Full && s.rotate() == nil { // what is newest is worth more
+			err = nil
+		}
 	}
-	if n := len(s.held); err != nil && n > 0 {
+	if n := len(s.held); n > 0 {
 		err = fmt.Errorf("%d records were in memory alone and are lost: %w", n, err)
 	}
 	s.setAside()

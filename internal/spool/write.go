@@ -7,7 +7,11 @@ import (
 	"path/filepath"
 	"slices"
 	"syscall"
+	"time"
 )
+
+// page is what a card is written by.
+const page = 4096
 
 var errNoRoom = errors.New("no room within the bound")
 
@@ -34,7 +38,11 @@ func (s *Spool) write(group []held) (durable int, err error) {
 		frame := int64(frameHeader + len(r.payload))
 		seg := s.active[r.class]
 		if seg != nil && seg.end+frame > seg.size-headerSize {
-			if err := commit(); err != nil {
+			err := commit()
+			if err == nil { // the next start has to look at what comes after this alone
+				err = s.save(false)
+			}
+			if err != nil {
 				return durable, err
 			}
 			s.retire(seg)
@@ -70,7 +78,6 @@ func (s *Spool) write(group []held) (durable int, err error) {
 // wears by pages. It costs space, and is done while nothing waits, for then the segment is
 // soon spent. The gap is skipped like damage in which no record was.
 func (s *Spool) align(seg *segment, frame int64) {
-	const page = 4096
 	pages := func(from int64) int64 { return (from+frame-1)/page - from/page }
 	if at := (seg.end + page - 1) / page * page; pages(at) < pages(seg.end) && at+frame <= seg.size-headerSize && s.idle() {
 		seg.end = at
@@ -118,7 +125,11 @@ func (s *Spool) accept(written []placed) {
 		s.newest = p.seg
 		s.durable = p.lsn
 		s.last = max(s.last, p.lsn)
+		if i := s.heldAt(p.lsn); i < len(s.held) && s.held[i].lsn == p.lsn {
+			s.letHeld(i)
+		}
 	}
+	s.synced = time.Now()
 }
 
 // retire ends the writing into a segment that is full.
@@ -137,8 +148,7 @@ func (s *Spool) retire(g *segment) {
 // content and its name are durable on return: what is written into it later changes neither
 // size nor place, so that a sync has no metadata to write.
 func (s *Spool) open(c Class, frame int64, lsn uint64) (*segment, error) {
-	const block = 4096
-	size := max(s.segment, (frame+2*headerSize+block-1)/block*block)
+	size := max(s.segment, (frame+2*headerSize+page-1)/page*page)
 	if len(s.spares) == 0 { // a spent segment costs less than a new one, and can be had on a full disk
 		if _, err := s.reclaim(); err != nil {
 			return nil, err
@@ -274,7 +284,7 @@ func (s *Spool) makeRoom(size int64) error {
 	}
 	for s.bytes+size > s.max {
 		if len(s.spares) > 0 {
-			if size == s.segment {
+			if size == s.segment && s.bytes <= s.max {
 				return nil
 			}
 			if err := s.removeSpare(); err != nil {
@@ -315,7 +325,7 @@ func (s *Spool) victim() *segment {
 	defer s.mu.Unlock()
 	for c := range numClasses {
 		for _, g := range s.logs[c] {
-			if g != s.active[c] && g != s.newest {
+			if dying := !g.failed.IsZero() && !g.bad; g != s.active[c] && g != s.newest && !dying {
 				return g
 			}
 		}

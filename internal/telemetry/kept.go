@@ -59,7 +59,7 @@ func decodeSlots(b []byte) (slots []keptSlot, newest int) {
 			continue
 		}
 		n := int(le.Uint32(s[8:]))
-		if n > len(s)-keptHeader || le.Uint32(s[12:]) != crc32.ChecksumIEEE(s[16:keptHeader+n]) {
+		if n < 0 || n > len(s)-keptHeader || le.Uint32(s[12:]) != crc32.ChecksumIEEE(s[16:keptHeader+n]) {
 			continue
 		}
 		k := keptSlot{le.Uint64(s[16:]), s[keptHeader : keptHeader+n]}
@@ -118,7 +118,10 @@ func SaveKept(path string, value []byte) error {
 	if err == nil {
 		err = dataSync(f)
 	}
-	return errors.Join(err, f.Close())
+	if err = errors.Join(err, f.Close()); err != nil { // what is in the file now, nobody knows
+		return newKept(path, value)
+	}
+	return nil
 }
 
 // dataSync makes the content of a file durable, without what is told of it.
@@ -144,10 +147,11 @@ func newKept(path string, value []byte) error {
 		return err
 	}
 	_, err = f.Write(b)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Rename(temporary, path)
 	}
-	if err := os.Rename(temporary, path); err != nil {
+	if err != nil {
+		_ = os.Remove(temporary) // gives the space back
 		return err
 	}
 	dir, err := os.Open(filepath.Dir(path))
