@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"slices"
 	"sync"
 	"time"
 
@@ -27,6 +26,8 @@ const (
 	// keepAlive, so that just 5 s would be missed by a hair, and 2.5 s lost.
 	keepAlive = 10 * time.Second
 	pingLimit = 4900 * time.Millisecond
+	// mostPatience is how much longer it may be on a link that is slow.
+	mostPatience = 2 * time.Minute
 	// ackLimit is how long a broker that answers PINGREQs may owe a PUBACK. A cluster that
 	// fails over takes its time; what it has forgotten then comes on a new connection alone.
 	ackLimit = time.Minute
@@ -90,6 +91,7 @@ func (p *publisher) dial(ctx context.Context, b Broker) (*connection, error) {
 		SetConnectRetry(false).
 		SetOrderMatters(false).
 		SetWriteTimeout(handLimit).
+		SetPingTimeout(pingLimit+time.Duration(p.patience.Load())).
 		SetKeepAlive(cmp.Or(p.Limits.KeepAlive, keepAlive)).
 		SetCustomOpenConnectionFn(func(u *url.URL, o mqtt.ClientOptions) (net.Conn, error) {
 			socket, err := p.Link.open(u, o)
@@ -189,9 +191,7 @@ type sender struct {
 	bytes    [backlog + 1]int // and their bytes
 	budget   int              // bytes that may be under way
 	quickest time.Duration    // that a PUBACK came; 0 before the first
-	held     []parcel         // suspects that wait until they are alone
 	echo     echo
-	lone     uint64 // the suspect that is under way alone, but for emergencies; 0 for none
 	pace     *pace
 	due      bool // the status has to be sent
 }
@@ -208,6 +208,10 @@ func (p *publisher) deliver(ctx context.Context, c *connection) error {
 		}
 	}()
 	p.lanes.connected()
+	p.suspects.prune(func(lsn uint64) bool {
+		_, there, err := p.Store.Get(lsn)
+		return there || err != nil
+	})
 	s.status()
 	s.listen()
 	s.announceGaps()
@@ -221,6 +225,7 @@ func (p *publisher) deliver(ctx context.Context, c *connection) error {
 		if err := s.fill(ctx.Err() == nil); err != nil {
 			return err
 		}
+		s.waits.Store(len(s.underway) > 0)
 		if ctx.Err() != nil && len(s.underway) == 0 && s.pace.open() {
 			return nil
 		}
@@ -270,6 +275,7 @@ func (p *publisher) deliver(ctx context.Context, c *connection) error {
 // fill sends while the window has room.
 func (s *sender) fill(withBacklog bool) error {
 	s.tell()
+	s.sentence()
 	for to, ok := s.room(); ok; to, ok = s.room() {
 		if !withBacklog {
 			to = min(to, timely)
@@ -293,20 +299,6 @@ func (s *sender) fill(withBacklog bool) error {
 			s.refuse(p, err)
 			continue
 		}
-		switch {
-		case s.suspects.refused(p.lsn):
-			s.refuse(p, endsConnections(len(message)))
-			continue
-		case s.suspects.alone(p.lsn) && len(s.underway) > 0:
-			if p.urgent {
-				s.held = slices.Insert(s.held, 0, p)
-			} else {
-				s.held = append(s.held, p)
-			}
-			continue
-		case s.suspects.alone(p.lsn):
-			s.lone = p.lsn
-		}
 		if err := s.send(p, topic, false, message); err != nil {
 			return err
 		}
@@ -314,13 +306,37 @@ func (s *sender) fill(withBacklog bool) error {
 	return nil
 }
 
+// sentence refuses the messages that the broker does not take, and leaves topics on which it
+// takes nothing.
+func (s *sender) sentence() {
+	if !s.suspects.any() && len(s.lanes.left) == 0 {
+		return
+	}
+	for lsn, bytes := range s.suspects.refused() {
+		if p, ok := s.lanes.get(lsn, event); ok {
+			s.refuse(p, endsConnections(bytes))
+		}
+	}
+	denied := s.suspects.judge()
+	s.lanes.leave(denied)
+	if len(denied) == 0 {
+		s.Health.Clear("topic_denied", "The broker takes messages on all topics")
+		return
+	}
+	var topics []string
+	for _, on := range denied {
+		topics = append(topics, s.topic(s.VehicleID, on))
+	}
+	s.Health.Set("topic_denied", topicDenied(s.conn.broker, topics))
+}
+
 // room tells down to which rank the window has room; not ok for none at all.
 func (s *sender) room() (to rank, ok bool) {
 	timelyBytes := s.bytes[timely]
 	switch n := len(s.underway); {
-	case n >= s.Limits.inFlight(emergencies) || s.bytes[emergencies] >= mostUrgency || !s.pace.open():
+	case n >= s.Limits.inFlight(emergencies) || s.bytes[emergencies] >= mostUrgency || !s.pace.open() || n > 0 && s.suspects.trial():
 		return emergencies, false
-	case n >= s.Limits.inFlight(timely) || s.lone != 0 || timelyBytes >= max(s.budget, leastTimely):
+	case n >= s.Limits.inFlight(timely) || timelyBytes >= max(s.budget, leastTimely):
 		return emergencies, true
 	case n >= s.Limits.inFlight(backlog) || !s.Backlog() || s.count[backlog] > 0 && timelyBytes+s.bytes[backlog] >= s.budget:
 		return timely, true
@@ -329,18 +345,24 @@ func (s *sender) room() (to rank, ok bool) {
 	}
 }
 
-// next returns what to send next: what the lanes give, but where suspects wait,
-// emergencies alone until nothing is under way.
+// next returns what to send next: what the lanes give but, after emergencies, suspects first.
 func (s *sender) next(to rank) (parcel, bool, error) {
-	if len(s.held) > 0 {
-		to = emergencies
+	if lsn, on, tried := s.suspects.prime(); tried {
+		p, ok, err := s.lanes.next(emergencies)
+		if ok || err != nil {
+			return p, ok, err
+		}
+		if p, ok := s.lanes.get(lsn, on); ok {
+			return p, true, nil
+		}
+		s.suspects.clear(lsn) // it is gone, or under way
 	}
-	p, ok, err := s.lanes.next(to)
-	if !ok && err == nil && len(s.held) > 0 && len(s.underway) == 0 {
-		p, ok = s.held[0], true
-		s.held = s.held[1:]
+	for {
+		p, ok, err := s.lanes.next(to)
+		if !ok || err != nil || !s.suspects.skip(p.lsn) {
+			return p, ok, err
+		}
 	}
-	return p, ok, err
 }
 
 // message is a parcel as it leaves.
@@ -424,10 +446,7 @@ func (s *sender) settle() error {
 	if m.lsn != 0 {
 		s.lanes.acknowledged(m.lsn)
 		s.published(m.lane)
-		s.suspects.clear(m.lsn)
-		if s.lone == m.lsn {
-			s.lone = 0
-		}
+		s.suspects.left(m)
 	}
 	return nil
 }
@@ -438,6 +457,9 @@ func (s *sender) adapt(m sent) {
 	took := max(time.Since(m.at), time.Microsecond)
 	if s.quickest == 0 || took < s.quickest {
 		s.quickest = took
+	}
+	if took < pingLimit/2 && m.bytes >= leastBudget {
+		s.patience.Store(0)
 	}
 	// So much the link carries in the time that is wanted. Each PUBACK that is late tells it
 	// anew: all those of one full queue lower the budget once, not one after the other.

@@ -32,10 +32,10 @@ type echo struct {
 
 // listen begins a check when it is time for one.
 func (s *sender) listen() {
-	if s.WriteOnly || s.echo.came != nil || time.Now().Before(s.checkAt) || s.conn.isLost() || s.suspects.any() {
+	if s.WriteOnly || s.echo.came != nil || time.Now().UnixMilli() < s.checkAt.Load() || s.conn.isLost() || s.suspects.any() {
 		return
 	}
-	s.checkAt = time.Now().Add(echoAgain)
+	s.checkAt.Store(time.Now().Add(echoAgain).UnixMilli())
 	came := make(chan struct{}, 1)
 	s.echo = echo{came: came, late: time.After(echoLimit)}
 	token := s.conn.client.Subscribe(s.topic(s.VehicleID, statusOf), 1, func(_ mqtt.Client, m mqtt.Message) {
@@ -62,7 +62,7 @@ func (s *sender) heard(ok bool) {
 	s.conn.client.Unsubscribe(s.topic(s.VehicleID, statusOf))
 	switch {
 	case ok:
-		s.checkAt = time.Now().Add(echoEvery)
+		s.checkAt.Store(time.Now().Add(echoEvery).UnixMilli())
 		s.Health.Clear("delivery_check", "What is published arrives at the broker")
 	case s.quickest > 0: // else the link is too slow to tell
 		s.Health.Set("delivery_check", s.noEcho())
@@ -73,7 +73,7 @@ func (s *sender) heard(ok bool) {
 // under way it is the subscription that is not allowed, and not asked for again soon.
 func (s *sender) closed() {
 	if s.echo.came != nil && !slices.ContainsFunc(s.underway, func(m sent) bool { return m.lsn != 0 }) {
-		s.checkAt = time.Now().Add(echoEvery)
+		s.checkAt.Store(time.Now().Add(echoEvery).UnixMilli())
 		s.Health.Set("delivery_check", s.noEcho())
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/eclipse/paho.mqtt.golang/packets"
 
+	"telemetryd/internal/modem"
 	"telemetryd/internal/spool"
 )
 
@@ -188,7 +189,30 @@ func TestForgottenPUBACKs(t *testing.T) {
 	await(t, "several connections", func() bool { return strings.Count(r.log.String(), "msg=connected") >= 3 })
 	drop.Store(false)
 	await(t, "all PUBACKs", func() bool { return r.spool.Stats().Records == 0 })
-	if said := r.log.String(); !strings.Contains(said, errNoPUBACK.Error()) || strings.Contains(said, "given up") {
+	if said := r.log.String(); !strings.Contains(said, "has acknowledged nothing") || strings.Contains(said, "given up") {
 		t.Errorf("%s", said)
+	}
+}
+
+// A message that takes longer on the link than a PINGRESP may is waited for, after one
+// connection that was not.
+func TestLargeOnSlowLink(t *testing.T) {
+	t.Parallel()
+	port := freePort(t)
+	startMosquitto(t, t.TempDir(), "allow_anonymous true\nlistener %[1]d 127.0.0.1\n", []int{port})
+	proxy, err := modem.NewProxy(fmt.Sprintf("127.0.0.1:%d", port), modem.Link{Rate: 3300, RoundTrip: 50 * time.Millisecond, Queue: 256 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer proxy.Close()
+	r := startPublisher(t, "mqtt://"+proxy.Address, Credentials{})
+	r.load(t, 64_000)
+	for deadline := time.Now().Add(2 * time.Minute); r.spool.Stats().Records > 0; time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("it does not arrive:\n%s", r.log)
+		}
+	}
+	if n := strings.Count(r.log.String(), "has gone silent"); n < 1 || n > 3 {
+		t.Errorf("%d connections went silent:\n%s", n, r.log)
 	}
 }

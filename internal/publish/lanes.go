@@ -65,6 +65,7 @@ type lanes struct {
 	young    []younger // batches not yet offered that may go live, oldest first
 	lookedAt uint64    // events up to here have been looked at for emergencies
 	urgent   []uint64  // emergencies among them that are not acknowledged
+	left     []lane    // topics on which nothing is to be sent
 	skipped  bool      // something that the disk did not give; it is looked for again
 	// Per connection:
 	urgentSent               int // of urgent, how many from the start were sent
@@ -109,6 +110,28 @@ func (l *lanes) again() {
 	if l.skipped {
 		l.skipped, l.eventsFrom, l.backfillFrom = false, 0, 0
 	}
+}
+
+// leave tells on which topics nothing is to be sent.
+func (l *lanes) leave(denied []lane) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(denied) < len(l.left) { // what was passed over on the others is looked for again
+		l.eventsFrom, l.backfillFrom, l.urgentSent = 0, 0, 0
+	}
+	l.left = denied
+}
+
+// get is one record, out of its turn.
+func (l *lanes) get(lsn uint64, to lane) (parcel, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r, ok, err := l.store.Get(lsn)
+	if err != nil || !ok || l.under[lsn] {
+		return parcel{}, false
+	}
+	l.under[lsn] = true
+	return l.take(to, r), true
 }
 
 // read is the next record of a class. What the disk does not give now is skipped where there
@@ -193,7 +216,7 @@ func (l *lanes) next(to rank) (parcel, bool, error) {
 }
 
 func (l *lanes) nextBacklog() (parcel, bool, error) {
-	for {
+	for !slices.Contains(l.left, backfill) {
 		r, ok, err := l.read(spool.Telemetry, l.backfillFrom)
 		if err != nil || !ok || r.LSN > l.tail { // beyond the tail it was appended just now and is live
 			return parcel{}, false, err
@@ -203,10 +226,11 @@ func (l *lanes) nextBacklog() (parcel, bool, error) {
 			return l.take(backfill, r), true, nil
 		}
 	}
+	return parcel{}, false, nil
 }
 
 func (l *lanes) nextUrgent() (parcel, bool, error) {
-	for l.urgentSent < len(l.urgent) {
+	for l.urgentSent < len(l.urgent) && !slices.Contains(l.left, event) {
 		r, ok, err := l.store.Get(l.urgent[l.urgentSent])
 		if err != nil {
 			return parcel{}, false, err
@@ -225,7 +249,7 @@ func (l *lanes) nextUrgent() (parcel, bool, error) {
 }
 
 func (l *lanes) nextTimely() (parcel, bool, error) {
-	for len(l.young) > 0 {
+	for len(l.young) > 0 && !slices.Contains(l.left, live) {
 		lsn := l.young[0].lsn
 		l.young = l.young[1:]
 		r, ok, err := l.store.Get(lsn)
@@ -237,7 +261,7 @@ func (l *lanes) nextTimely() (parcel, bool, error) {
 			return l.take(live, r), true, nil
 		}
 	}
-	for l.eventsFrom < l.lookedAt {
+	for l.eventsFrom < l.lookedAt && !slices.Contains(l.left, event) {
 		r, ok, err := l.read(spool.Event, l.eventsFrom)
 		if err != nil {
 			return parcel{}, false, err

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"syscall"
 	"time"
 
@@ -25,6 +26,12 @@ func missing(b Broker, c Config, err error) telemetry.Condition {
 		m.Code, m.Title, m.Remedy = code, title, remedy+" Data is kept and sent later"
 		return m
 	}
+	if silent(err) || errors.Is(err, os.ErrDeadlineExceeded) {
+		return say("broker_missing", fmt.Sprintf("The connection to %s has gone silent", b), "the link is down, or too slow for what is sent; it is connected to again.")
+	}
+	if errors.Is(err, errNoPUBACK) {
+		return say("broker_missing", fmt.Sprintf("%s answers, but has acknowledged nothing for a minute", b), "does it fail over, or is it overloaded? It is connected to again.")
+	}
 	if dns, ok := errors.AsType[*net.DNSError](err); ok {
 		return say("broker_missing", fmt.Sprintf("The broker's name %s is not found", dns.Name), "is there a network, and is the name right?")
 	}
@@ -32,7 +39,7 @@ func missing(b Broker, c Config, err error) telemetry.Condition {
 		return say("broker_missing", fmt.Sprintf("Nothing listens at %s", b), "does the broker run, is the port right, and does it listen on more than its own loopback?")
 	}
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
-		return say("broker_untrusted", fmt.Sprintf("The certificate of %s is signed by nobody whom this machine trusts", b), "name the certificate of the CA that signed it with --ca-file.")
+		return say("broker_untrusted", fmt.Sprintf("The certificate of %s is signed by nobody whom this machine trusts", b), untrustedRemedy(c))
 	}
 	if host, ok := errors.AsType[x509.HostnameError](err); ok {
 		return say("broker_untrusted", fmt.Sprintf("The certificate of %s is not for %s", b, host.Host), "give --broker a name that the certificate has, or name it with --server-name, or give the broker a certificate with this name.")
@@ -62,6 +69,13 @@ func missing(b Broker, c Config, err error) telemetry.Condition {
 		return say("broker_missing", fmt.Sprintf("%s has ended the connection: %v", b, err), "does its log tell why? It is connected to again.")
 	}
 	return m
+}
+
+func untrustedRemedy(c Config) string {
+	if c.Credentials.CAFile != "" {
+		return "the CA in --ca-file " + c.Credentials.CAFile + " is another one: name that of the broker's certificate."
+	}
+	return "name the certificate of the CA that signed it with --ca-file."
 }
 
 // Alerts of TLS (RFC 8446, 6.2). The type of those that a connection returns is not public;

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -81,7 +82,9 @@ type publisher struct {
 	lanes    *lanes
 	former   *former
 	suspects suspects
-	checkAt  time.Time // when arrival is checked next
+	checkAt  atomic.Int64 // when arrival is checked next, in Unix milliseconds
+	waits    atomic.Bool  // a record was under way at the last look
+	patience atomic.Int64 // how much longer than pingLimit a PINGRESP may take
 	sessions tls.ClientSessionCache
 	limiter  *rate.Limiter
 }
@@ -133,6 +136,7 @@ func Run(ctx context.Context, c Config) {
 		if ctx.Err() != nil {
 			return
 		}
+		p.bePatient(err)
 		c.Health.Set("broker", missing(broker, c, err))
 		if kicked >= kickedOften {
 			c.Health.Set("client_id", clash(c.ClientID, broker))
@@ -141,8 +145,21 @@ func Run(ctx context.Context, c Config) {
 			at++
 		}
 		if found || at%len(c.Brokers) == 0 {
-			p.pause(ctx, retry.NextBackOff())
+			wait := retry.NextBackOff()
+			if p.suspects.hurry() {
+				wait = min(wait, firstRetry)
+			}
+			p.pause(ctx, wait)
 		}
+	}
+}
+
+// bePatient gives the next connection more time for a PINGRESP where a PINGREQ may have had
+// to wait behind a message: on a link of a few kB/s a large one takes longer than pingLimit,
+// and would end each connection. The first quick PUBACK takes it back.
+func (p *publisher) bePatient(err error) {
+	if silent(err) && p.waits.Load() {
+		p.patience.Store(min(2*p.patience.Load()+int64(pingLimit), int64(mostPatience)))
 	}
 }
 
@@ -357,7 +374,15 @@ func (p *publisher) refuse(bad parcel, why error) {
 func clash(clientID string, b Broker) telemetry.Condition {
 	return telemetry.Condition{Code: "client_id_clash", Severity: telemetry.Warning,
 		Title:  fmt.Sprintf("%s ends each connection soon: another client may use the id %s", b, clientID),
-		Remedy: "give each vehicle an id of its own (--vehicle-id, or --client-id). If they have, a rule may deny a topic (AWS IoT ends the connection then): look into the broker's log"}
+		Remedy: "give each vehicle an id of its own (--vehicle-id, or --client-id). If they have, a rule may deny a topic (AWS IoT ends the connection then), or messages are too large (--max-message): look into the broker's log"}
+}
+
+// topicDenied is a broker that takes nothing on some topics.
+func topicDenied(b Broker, topics []string) telemetry.Condition {
+	all := strings.Join(topics, " and ")
+	return telemetry.Condition{Code: "topic_denied", Severity: telemetry.Warning,
+		Title:  fmt.Sprintf("%s ends the connection at each message on %s", b, all),
+		Remedy: fmt.Sprintf("Allow this account to write %s (AWS IoT: iot:Publish in the policy). What goes there waits in the buffer, and is tried again every hour", all)}
 }
 
 func unreadable(err error) telemetry.Condition {

@@ -15,6 +15,8 @@ const (
 	// that a slow link has writeLimit for each.
 	mostGathered = 64 << 10
 	pieceBytes   = 8 << 10
+	// lastWords is how long is read what the other side said before writing to it failed.
+	lastWords = 500 * time.Millisecond
 	// lastBytes is how long they may take to leave when the connection is closed.
 	lastBytes = 100 * time.Millisecond
 )
@@ -48,7 +50,7 @@ func (w *wire) Read(b []byte) (int, error) {
 	if err != nil {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		if w.err != nil {
+		if w.err != nil && !isAlert(err) { // an alert tells more
 			err = w.err
 		}
 	}
@@ -128,11 +130,11 @@ func (w *wire) take(empty []byte) ([]byte, bool) {
 	return out, len(out) > 0
 }
 
-// fail makes both directions end.
+// fail makes both directions end, once what the other side said last is read.
 func (w *wire) fail(err error) {
 	w.mu.Lock()
 	w.err = err
 	w.changed.Broadcast()
 	w.mu.Unlock()
-	_ = w.Conn.SetReadDeadline(time.Now())
+	_ = w.Conn.SetReadDeadline(time.Now().Add(lastWords))
 }
