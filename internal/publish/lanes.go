@@ -21,6 +21,7 @@ type Store interface {
 	Gaps() []spool.Gap
 	ForgetGaps([]spool.Gap) error
 	Stats() spool.Stats
+	Trouble() (spool.Trouble, bool)
 	Changed() <-chan struct{}
 }
 

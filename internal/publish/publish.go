@@ -348,8 +348,18 @@ func (p *publisher) appendGap(g telemetry.DataGap) error {
 	if err != nil {
 		return err
 	}
-	_, err = p.Store.Append(spool.Event, payload)
-	return err
+	// In memory alone it may be lost, and with it what it names: that is kept until the disk
+	// is well.
+	if trouble, bad := p.Store.Trouble(); bad {
+		return trouble.Err
+	}
+	if _, err = p.Store.Append(spool.Event, payload); err != nil {
+		return err
+	}
+	if trouble, bad := p.Store.Trouble(); bad {
+		return trouble.Err
+	}
+	return nil
 }
 
 // givenUp is said of each record that no broker will get.
