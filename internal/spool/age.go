@@ -51,7 +51,7 @@ func (s *Spool) giveUp(lsn uint64) {
 	if s.settled.has(lsn) {
 		return
 	}
-	if i := s.heldAt(lsn); i < len(s.held) && s.held[i].lsn == lsn {
+	if i, ok := s.heldIndex(lsn); ok {
 		s.letHeld(i)
 		s.name(lsn, lsn, reasonEvicted)
 		return
@@ -62,8 +62,6 @@ func (s *Spool) giveUp(lsn uint64) {
 	}
 	s.name(lsn, lsn, reasonEvicted)
 	if seg != nil {
-		if seg.left--; seg.left == 0 {
-			s.emptied(seg)
-		}
+		s.lessLeft(seg)
 	}
 }

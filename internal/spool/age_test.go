@@ -44,11 +44,7 @@ func TestAge(t *testing.T) {
 // So does what is in memory alone.
 func TestAgeOfHeld(t *testing.T) {
 	disk := &faulty{}
-	s, err := Open(t.TempDir(), Options{StreamID: "one", fs: disk})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	s := openOn(t, t.TempDir(), "one", disk)
 	disk.set(syscall.EIO)
 	mustAppend(t, s, Telemetry, "old")
 	s.Expire(func([]byte) bool { return true })

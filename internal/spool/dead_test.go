@@ -74,10 +74,7 @@ func TestDeadSegment(t *testing.T) {
 	newest := filepath.Base(segments[len(segments)-1].path)
 	s.Close()
 	disk.name.Store(newest)
-	if s, err = Open(dir, Options{StreamID: "two", fs: disk}); err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	s = openOn(t, dir, "two", disk)
 	if id, last, ok := s.Previous(); !ok || id != "one" || last != event.Seq {
 		t.Errorf("previous %s %d", id, last)
 	}
@@ -107,11 +104,7 @@ func TestSmallerBound(t *testing.T) {
 // A disk that is full, then broken, costs nothing that lies on it.
 func TestFullThenBroken(t *testing.T) {
 	disk := &faulty{calm: true}
-	s, err := Open(t.TempDir(), Options{StreamID: "one", fs: disk})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	s := openOn(t, t.TempDir(), "one", disk)
 	payload := strings.Repeat("x", 5000)
 	for range 500 {
 		mustAppend(t, s, Telemetry, payload)
@@ -137,10 +130,7 @@ func TestFullThenBroken(t *testing.T) {
 func TestCloseOnFull(t *testing.T) {
 	dir := t.TempDir()
 	disk := &faulty{calm: true}
-	s, err := Open(dir, Options{StreamID: "one", fs: disk})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openOn(t, dir, "one", disk)
 	payload := strings.Repeat("x", 5000)
 	for range 500 {
 		mustAppend(t, s, Telemetry, payload)

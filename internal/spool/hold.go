@@ -180,6 +180,12 @@ func (s *Spool) heldAt(lsn uint64) int {
 	return i
 }
 
+// heldIndex returns the index of the held record of an LSN. The caller holds mu.
+func (s *Spool) heldIndex(lsn uint64) (i int, ok bool) {
+	i = s.heldAt(lsn)
+	return i, i < len(s.held) && s.held[i].lsn == lsn
+}
+
 // heldRecord is held record i as it is offered. The caller holds mu.
 func (s *Spool) heldRecord(i int) Record {
 	r := s.held[i]

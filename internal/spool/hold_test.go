@@ -120,11 +120,7 @@ func TestDiskFails(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			disk := &faulty{calm: test.calm, torn: test.torn}
-			s, err := Open(dir, Options{StreamID: "one", fs: disk})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer s.Close()
+			s := openOn(t, dir, "one", disk)
 			var want []string
 			for round := range 3 {
 				want = append(want, fmt.Sprintf("%d:good%d", mustAppend(t, s, Telemetry, fmt.Sprint("good", round)).Seq, round))
@@ -175,11 +171,7 @@ func TestDiskFails(t *testing.T) {
 // Memory is bounded: the oldest telemetry goes, named; events stay.
 func TestHeldIsBounded(t *testing.T) {
 	disk := &faulty{}
-	s, err := Open(t.TempDir(), Options{StreamID: "one", fs: disk})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	s := openOn(t, t.TempDir(), "one", disk)
 	disk.set(syscall.EIO)
 	mustAppend(t, s, Event, "event")
 	for range 100 {
@@ -210,11 +202,7 @@ func TestHeldIsBounded(t *testing.T) {
 func TestFullDiskRotates(t *testing.T) {
 	dir := t.TempDir()
 	disk := &faulty{calm: true}
-	s, err := Open(dir, Options{StreamID: "one", fs: disk})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	s := openOn(t, dir, "one", disk)
 	payload := strings.Repeat("x", 60_000)
 	for range 20 {
 		mustAppend(t, s, Telemetry, payload)
@@ -257,11 +245,7 @@ func TestFullDiskRotates(t *testing.T) {
 // While all is delivered, a full disk is not even noticed: what is spent is written anew.
 func TestFullDiskWhileDelivered(t *testing.T) {
 	disk := &faulty{calm: true}
-	s, err := Open(t.TempDir(), Options{StreamID: "one", fs: disk})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	s := openOn(t, t.TempDir(), "one", disk)
 	for n := range 200 {
 		if n == 20 {
 			disk.set(syscall.ENOSPC)
@@ -276,103 +260,6 @@ func TestFullDiskWhileDelivered(t *testing.T) {
 	}
 }
 
-// A directory that is removed is made anew; what was in it is named, what is in memory goes on.
-func TestDirectoryRemoved(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "state")
-	s := open(t, dir, "one", 0)
-	mustAppend(t, s, Telemetry, "gone")
-	done := mustAppend(t, s, Event, "delivered")
-	s.Ack(done.LSN)
-	if err := os.RemoveAll(dir); err != nil {
-		t.Fatal(err)
-	}
-	mustAppend(t, s, Telemetry, "held")
-	if trouble, ok := s.Trouble(); !ok || trouble.State != Gone {
-		t.Fatalf("%v %v", trouble, ok)
-	}
-	again(s)
-	if trouble, ok := s.Trouble(); ok {
-		t.Fatal(trouble)
-	}
-	mustAppend(t, s, Event, "after")
-	check := func() {
-		t.Helper()
-		if got := waitingIn(t, s); !slices.Equal(got, []string{"3:held", "4:after"}) {
-			t.Errorf("%v", got)
-		}
-		if g := s.Gaps(); len(g) != 1 || g[0] != (Gap{"one", 1, 1, Damaged}) {
-			t.Errorf("%v", g)
-		}
-	}
-	check()
-	if _, err := Open(dir, Options{StreamID: "other"}); err == nil {
-		t.Error("the new directory is not locked")
-	}
-	s.Close()
-	s = open(t, dir, "two", 0)
-	check()
-}
-
-// A directory that was away for a while, as on a disk that was pulled, is gone on with.
-func TestDirectoryAway(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "state")
-	s := open(t, dir, "one", 0)
-	mustAppend(t, s, Telemetry, "before")
-	if err := os.Rename(dir, dir+".away"); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(dir, nil, 0o600); err != nil { // nor can it be made
-		t.Fatal(err)
-	}
-	mustAppend(t, s, Telemetry, "meanwhile")
-	again(s)
-	if trouble, ok := s.Trouble(); !ok || trouble.State != Gone {
-		t.Fatalf("%v %v", trouble, ok)
-	}
-	if err := errors.Join(os.Remove(dir), os.Rename(dir+".away", dir)); err != nil {
-		t.Fatal(err)
-	}
-	again(s)
-	if trouble, ok := s.Trouble(); ok {
-		t.Fatal(trouble)
-	}
-	mustAppend(t, s, Telemetry, "after")
-	want := []string{"1:before", "2:meanwhile", "3:after"}
-	if got := waitingIn(t, s); !slices.Equal(got, want) || len(s.Gaps()) > 0 {
-		t.Errorf("%v %v", got, s.Gaps())
-	}
-	s.Close()
-	s = open(t, dir, "two", 0)
-	if got := waitingIn(t, s); !slices.Equal(got, want) || len(s.Gaps()) > 0 {
-		t.Errorf("%v %v", got, s.Gaps())
-	}
-}
-
-// A directory that comes back with another run's records is not written to.
-func TestDirectoryOfAnother(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "state")
-	s := open(t, dir, "one", 0)
-	mustAppend(t, s, Telemetry, "ours")
-	if err := os.Rename(dir, dir+".away"); err != nil {
-		t.Fatal(err)
-	}
-	other := open(t, dir, "other", 0)
-	mustAppend(t, other, Telemetry, "theirs")
-	other.Close()
-	mustAppend(t, s, Telemetry, "held")
-	again(s)
-	trouble, ok := s.Trouble()
-	if _, foreign := errors.AsType[*ForeignError](trouble.Err); !ok || !foreign {
-		t.Errorf("%v %v", trouble, ok)
-	}
-	if r, ok, err := s.Next(Telemetry, 1); err != nil || !ok || string(r.Payload) != "held" {
-		t.Errorf("%v %v %v", r, ok, err)
-	}
-	if err := s.Close(); err == nil {
-		t.Error("closed without a word")
-	}
-}
-
 // A start on a disk that cannot be written begins in memory.
 func TestStartOnReadOnly(t *testing.T) {
 	for _, fresh := range []bool{false, true} {
@@ -383,11 +270,7 @@ func TestStartOnReadOnly(t *testing.T) {
 			s.Close()
 		}
 		disk := &faulty{broken: syscall.EROFS}
-		s, err := Open(dir, Options{StreamID: "two", fs: disk})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer s.Close()
+		s := openOn(t, dir, "two", disk)
 		mustAppend(t, s, Event, "new")
 		want := []string{"1:new"}
 		if !fresh {
@@ -418,16 +301,10 @@ func TestStartOnReadOnly(t *testing.T) {
 func TestUnreadable(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
 	disk := &unreadable{}
-	s, err := Open(dir, Options{StreamID: "one", fs: disk})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openOn(t, dir, "one", disk)
 	old := mustAppend(t, s, Event, "old")
 	s.Close()
-	if s, err = Open(dir, Options{StreamID: "two", fs: disk}); err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	s = openOn(t, dir, "two", disk)
 	disk.set(syscall.EIO)
 	held := mustAppend(t, s, Event, "held")
 	r, ok, err := s.Next(Event, 0)

@@ -33,6 +33,17 @@ func open(t testing.TB, dir, stream string, size int64) *Spool {
 	return s
 }
 
+// openOn is open on a disk of the test's.
+func openOn(t testing.TB, dir, stream string, disk fsys) *Spool {
+	t.Helper()
+	s, err := Open(dir, Options{StreamID: stream, fs: disk})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
 func mustAppend(t testing.TB, s *Spool, c Class, payload string) Record {
 	t.Helper()
 	r, err := s.Append(c, []byte(payload))

@@ -58,9 +58,7 @@ func (s *Spool) write(group []held) (durable int, err error) {
 		}
 		s.align(seg, frame)
 		s.wbuf = putFrame(s.wbuf[:0], seg.head.crc, r.lsn, r.payload)
-		if err = s.fs.stands(seg.path, seg.f); err == nil {
-			_, err = seg.f.WriteAt(s.wbuf, seg.end)
-		}
+		_, err = seg.f.WriteAt(s.wbuf, seg.end)
 		if cap(s.wbuf) > segmentSize {
 			s.wbuf = nil
 		}
@@ -92,11 +90,16 @@ func (s *Spool) idle() bool {
 	return s.durable-min(s.durable, s.settled.floor()) <= few
 }
 
-// sync makes what was written durable.
+// sync makes what was written durable. A file whose name does not lead to it any more keeps
+// nothing.
 func (s *Spool) sync(written []placed) error {
 	for c := range numClasses {
 		if seg := s.active[c]; seg != nil && slices.ContainsFunc(written, func(p placed) bool { return p.seg == seg }) {
-			if err := seg.f.datasync(); err != nil {
+			err := seg.f.datasync()
+			if err == nil {
+				err = s.fs.stands(seg.path, seg.f)
+			}
+			if err != nil {
 				s.distrust()
 				return err
 			}
@@ -125,7 +128,7 @@ func (s *Spool) accept(written []placed) {
 		s.newest = p.seg
 		s.durable = p.lsn
 		s.last = max(s.last, p.lsn)
-		if i := s.heldAt(p.lsn); i < len(s.held) && s.held[i].lsn == p.lsn {
+		if i, ok := s.heldIndex(p.lsn); ok {
 			s.letHeld(i)
 		}
 	}
