@@ -79,7 +79,7 @@ func (c *connection) isLost() bool {
 // dial connects to one broker. The last will is on its way with the connection.
 func (p *publisher) dial(ctx context.Context, b Broker) (*connection, error) {
 	c := &connection{broker: b, lost: make(chan struct{})}
-	o, err := p.Credentials.options(b, p.ClientID, p.sessions, func() time.Time { // the system's may be of 1970
+	o, err := p.Credentials.options(b, p.ClientID, p.Link, p.sessions, func() time.Time { // the system's may be of 1970
 		now, _ := p.Clock.Now()
 		return now
 	})
@@ -93,13 +93,6 @@ func (p *publisher) dial(ctx context.Context, b Broker) (*connection, error) {
 		SetWriteTimeout(handLimit).
 		SetPingTimeout(pingLimit+time.Duration(p.patience.Load())).
 		SetKeepAlive(cmp.Or(p.Limits.KeepAlive, keepAlive)).
-		SetCustomOpenConnectionFn(func(u *url.URL, o mqtt.ClientOptions) (net.Conn, error) {
-			socket, err := p.Link.open(u, o)
-			if err != nil {
-				return nil, err
-			}
-			return newWire(socket), nil
-		}).
 		SetStore(noStore{}).
 		SetBinaryWill(p.topic(p.VehicleID, statusOf), p.statusMessage(offlineWill), 1, !p.Limits.NoRetain).
 		SetConnectionLostHandler(func(_ mqtt.Client, err error) { c.lose(err) })
@@ -131,9 +124,9 @@ func (noStore) Del(string)                        {}
 func (noStore) Close()                            {}
 func (noStore) Reset()                            {}
 
-// options are what every client has in common. sessions, which may be nil, makes a TLS
+// options are what every client has in common. link counts what it carries; sessions, which may be nil, makes a TLS
 // reconnection cheap; now, which may be nil, is what certificates are judged by.
-func (c Credentials) options(b Broker, clientID string, sessions tls.ClientSessionCache, now func() time.Time) (*mqtt.ClientOptions, error) {
+func (c Credentials) options(b Broker, clientID string, link *Link, sessions tls.ClientSessionCache, now func() time.Time) (*mqtt.ClientOptions, error) {
 	password, err := c.password()
 	if err != nil {
 		return nil, err
@@ -146,7 +139,14 @@ func (c Credentials) options(b Broker, clientID string, sessions tls.ClientSessi
 		SetProtocolVersion(4). // MQTT 3.1.1
 		SetConnectTimeout(connectLimit).
 		SetKeepAlive(keepAlive).
-		SetPingTimeout(pingLimit)
+		SetPingTimeout(pingLimit).
+		SetCustomOpenConnectionFn(func(u *url.URL, o mqtt.ClientOptions) (net.Conn, error) {
+			socket, err := link.open(u, o)
+			if err != nil {
+				return nil, err
+			}
+			return newWire(socket), nil
+		})
 	if b.secure() {
 		t, err := c.tlsConfig(sessions)
 		if err != nil {
@@ -154,9 +154,6 @@ func (c Credentials) options(b Broker, clientID string, sessions tls.ClientSessi
 		}
 		t.ServerName, t.NextProtos, t.Time = cmp.Or(c.ServerName, b.url.Hostname()), c.ALPN, now
 		o.SetTLSConfig(t)
-		if b.url.Scheme == "mqtts" {
-			hearAlerts(o)
-		}
 	}
 	return o, nil
 }

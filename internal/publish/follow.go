@@ -74,7 +74,7 @@ func Follow(ctx context.Context, f Follower) error {
 const refusedSubscription = 0x80
 
 func (f Follower) options() (*mqtt.ClientOptions, error) {
-	return f.Credentials.options(f.Broker, f.ClientID, nil, nil)
+	return f.Credentials.options(f.Broker, f.ClientID, new(Link), nil, nil)
 }
 
 // forget makes the broker drop what it kept: a clean session under the same name.

@@ -130,7 +130,9 @@ func (w *wire) take(empty []byte) ([]byte, bool) {
 	return out, len(out) > 0
 }
 
-// fail makes both directions end, once what the other side said last is read.
+// fail makes both directions end, once what the other side said last is read: a broker that
+// refuses our certificate sends an alert after the handshake (TLS 1.3), and writing to it may
+// fail before that is read.
 func (w *wire) fail(err error) {
 	w.mu.Lock()
 	w.err = err

@@ -236,11 +236,11 @@ func (r *Recorder) report() {
 		r.Health.Clear("buffer", "The buffer takes data again")
 		return
 	}
-	r.Health.Set("buffer", Failing(trouble))
+	r.Health.Set("buffer", failing(trouble))
 }
 
-// Failing is a buffer that cannot be written, in the words of who can mend it.
-func Failing(t spool.Trouble) telemetry.Condition {
+// failing is a buffer that cannot be written, in the words of who can mend it.
+func failing(t spool.Trouble) telemetry.Condition {
 	c := telemetry.Condition{Code: "buffer_failing", Severity: telemetry.Warning}
 	switch t.State {
 	case spool.Full:
