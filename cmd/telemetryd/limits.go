@@ -21,9 +21,10 @@ const mostMessage = 256 << 20
 // judgeLimits checks what a broker allows of us.
 func (s *settings) judgeLimits(wrong func(name, value, allowed string)) (l publish.Limits) {
 	var err error
-	text := cmp.Or(s.KeepAlive, "10s")
-	if l.KeepAlive, err = time.ParseDuration(text); err != nil || l.KeepAlive < 5*time.Second || l.KeepAlive > 20*time.Minute || l.KeepAlive%time.Second != 0 {
-		wrong("keep-alive", s.KeepAlive, "whole seconds from 5s to 20m, as 30s")
+	if s.KeepAlive != "" {
+		if l.KeepAlive, err = time.ParseDuration(s.KeepAlive); err != nil || l.KeepAlive < 5*time.Second || l.KeepAlive > 20*time.Minute || l.KeepAlive%time.Second != 0 {
+			wrong("keep-alive", s.KeepAlive, "whole seconds from 5s to 20m, as 30s")
+		}
 	}
 	if s.MaxMessage != "" && s.MaxMessage != "none" {
 		size, err := parseSize(s.MaxMessage)
@@ -38,14 +39,20 @@ func (s *settings) judgeLimits(wrong func(name, value, allowed string)) (l publi
 	if l.InFlight, err = strconv.Atoi(cmp.Or(s.InFlight, strconv.Itoa(publish.MostInFlight))); err != nil || l.InFlight < 1 || l.InFlight > publish.MostInFlight {
 		wrong("in-flight", s.InFlight, fmt.Sprintf("a number from 1 to %d", publish.MostInFlight))
 	}
-	switch cmp.Or(s.Retain, "yes") {
-	case "yes", "true":
-	case "no", "false":
-		l.NoRetain = true
-	default:
-		wrong("retain", s.Retain, "yes, no")
-	}
+	l.NoRetain = !judgeYes("retain", cmp.Or(s.Retain, "yes"), wrong)
 	return l
+}
+
+// judgeYes reads yes or no.
+func judgeYes(name, value string, wrong func(name, value, allowed string)) bool {
+	switch value {
+	case "yes", "true":
+		return true
+	case "no", "false":
+	default:
+		wrong(name, value, "yes, no")
+	}
+	return false
 }
 
 // judgeTLS checks the names that TLS asks for.

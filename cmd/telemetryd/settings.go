@@ -228,18 +228,8 @@ func (s *settings) judge() (options, error) {
 	if o.rates, err = parseRates(s.Signals, o.own); err != nil {
 		failed("signals", err)
 	}
-	yes := func(name, value string) bool {
-		switch value {
-		case "yes", "true":
-			return true
-		case "no", "false":
-		default:
-			wrong(name, value, "yes, no")
-		}
-		return false
-	}
-	o.obdProbe = yes("obd-probe", cmp.Or(s.OBDProbe, "no"))
-	o.writeOnly = !yes("delivery-check", cmp.Or(s.DeliveryCheck, "yes"))
+	o.obdProbe = judgeYes("obd-probe", cmp.Or(s.OBDProbe, "no"), wrong)
+	o.writeOnly = !judgeYes("delivery-check", cmp.Or(s.DeliveryCheck, "yes"), wrong)
 	o.record = s.Record
 	if o.recordSize, err = parseSize(cmp.Or(s.RecordSize, "64MB")); err != nil || o.recordSize < 1<<20 {
 		wrong("record-size", s.RecordSize, "a size from 1MiB on, as 64MB")
