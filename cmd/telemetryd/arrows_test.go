@@ -13,7 +13,7 @@ import (
 // not named here may use no room at all.
 var arrows = map[string][]string{
 	"telemetryd/cmd/telemetryd": {
-		"telemetryd/internal/budget", "telemetryd/internal/gps", "telemetryd/internal/obd", "telemetryd/internal/port", "telemetryd/internal/publish",
+		"telemetryd/internal/action", "telemetryd/internal/budget", "telemetryd/internal/drive", "telemetryd/internal/gps", "telemetryd/internal/obd", "telemetryd/internal/port", "telemetryd/internal/publish",
 		"telemetryd/internal/record", "telemetryd/internal/recorder", "telemetryd/internal/spool", "telemetryd/internal/status", "telemetryd/internal/telemetry", "telemetryd/ledger", "telemetryd/sim",
 	},
 	"telemetryd/internal/obd":       {"telemetryd/internal/port", "telemetryd/internal/telemetry"},
@@ -23,6 +23,8 @@ var arrows = map[string][]string{
 	"telemetryd/internal/publish":   {"telemetryd/internal/spool", "telemetryd/internal/telemetry"},
 	"telemetryd/internal/budget":    {"telemetryd/internal/telemetry"},
 	"telemetryd/internal/status":    {"telemetryd/internal/telemetry"},
+	"telemetryd/internal/drive":     {"telemetryd/internal/telemetry"},
+	"telemetryd/internal/action":    {},
 	"telemetryd/internal/modem":     {},
 	"telemetryd/internal/port":      {},
 	"telemetryd/internal/spool":     {},

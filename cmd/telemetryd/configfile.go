@@ -18,6 +18,7 @@ type fileValue struct {
 	texts []string
 	where string // "telemetryd.yaml:3: vehicle_id"
 	own   []ownText
+	node  ast.Node // of a section
 }
 
 // ownText is a signal of the user's own as it stands in the file: its keys and their
@@ -59,6 +60,10 @@ func readFile(name string, known map[string]any) (map[string]fileValue, error) {
 			}
 			if _, twice := values[flag]; twice {
 				return nil, fmt.Errorf("%s: this key comes twice", where)
+			}
+			if _, ok := target.(section); ok {
+				values[flag] = fileValue{where: where, node: it.Value()}
+				continue
 			}
 			if _, ok := target.(*[]ownText); ok {
 				own, err := ownTexts(name, it.Value())

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"telemetryd/internal/budget"
+	"telemetryd/internal/drive"
 	"telemetryd/internal/gps"
 	"telemetryd/internal/obd"
 	"telemetryd/internal/port"
@@ -87,8 +88,9 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 	}
 	link := new(publish.Link)
 	account := openAccount(o, link, clock, health, log)
+	vehicle := drive.New(drive.Config{})
 	rec := recorder.New(recorder.Config{
-		VehicleID: o.vehicleID, Clock: clock, Store: buffer, Interval: o.batchInterval, Columns: o.form.Columns,
+		VehicleID: o.vehicleID, Clock: clock, Store: buffer, Meaning: vehicle, Interval: o.batchInterval, Columns: o.form.Columns,
 		Limit: o.batchLimit(), Few: account.Spent, Health: health, Log: log,
 	})
 	rec.Begin(streamStart(buffer, clock))

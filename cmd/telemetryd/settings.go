@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math"
 	"net"
 	"os"
@@ -65,6 +66,7 @@ type settings struct {
 	LogLevel      string            `placeholder:"LEVEL" help:"debug, info, warn or error. Default info."`
 	LogFormat     string            `placeholder:"FORMAT" help:"text or json, to standard error. Default text."`
 	own           []ownText         // of the file only
+	sections      sections          // the same
 	origin        map[string]string // by flag name: where its value came from
 }
 
@@ -139,6 +141,10 @@ func (s *settings) load(command *kong.Context) error {
 			*target = v.texts
 		case *[]ownText:
 			*target = v.own
+		case section:
+			if err := decode(s.ConfigFile, strings.ReplaceAll(name, "-", "_"), v.node, target.target); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -146,7 +152,7 @@ func (s *settings) load(command *kong.Context) error {
 
 // targets are the settings a file may hold, by flag name.
 func (s *settings) targets() map[string]any {
-	return map[string]any{
+	all := map[string]any{
 		"vehicle-id": &s.VehicleID, "broker": &s.Broker, "client-id": &s.ClientID, "obd": &s.OBD, "gps": &s.GPS,
 		"own-signals": &s.own, "obd-probe": &s.OBDProbe, "record": &s.Record, "record-size": &s.RecordSize, "http": &s.HTTP,
 		"signals": &s.Signals, "obd-max-requests": &s.MaxRequests, "batch-interval": &s.BatchInterval,
@@ -157,6 +163,8 @@ func (s *settings) targets() map[string]any {
 		"key-file": &s.KeyFile, "server-name": &s.ServerName, "alpn": &s.ALPN, "keep-alive": &s.KeepAlive, "max-message": &s.MaxMessage,
 		"publish-rate": &s.PublishRate, "in-flight": &s.InFlight, "retain": &s.Retain, "log-level": &s.LogLevel, "log-format": &s.LogFormat,
 	}
+	maps.Copy(all, s.sections.targets())
+	return all
 }
 
 var (

@@ -30,11 +30,33 @@ type Health interface {
 	Clear(source, resolved string)
 }
 
+// Meaning is what readings mean: the recorder asks it about each, in the order in which
+// they come, before anything of them is kept. Its methods are called by Run alone.
+type Meaning interface {
+	// Observe takes a reading as it came. kept is what may be recorded of it.
+	Observe(r telemetry.Reading) (kept telemetry.Reading, events []telemetry.Event)
+	// Pass says that it is now, since boot; at least once a second.
+	Pass(now time.Duration) []telemetry.Event
+	// Placed completes an event with what is known beside it: trip and position.
+	Placed(e telemetry.Event) telemetry.Event
+	// TripID is the trip under way; empty for none.
+	TripID() string
+}
+
+// nothing is the meaning of readings where nobody asks for one.
+type nothing struct{}
+
+func (nothing) Observe(r telemetry.Reading) (telemetry.Reading, []telemetry.Event) { return r, nil }
+func (nothing) Pass(time.Duration) []telemetry.Event                               { return nil }
+func (nothing) Placed(e telemetry.Event) telemetry.Event                           { return e }
+func (nothing) TripID() string                                                     { return "" }
+
 // Config says what the recorder writes and where.
 type Config struct {
 	VehicleID string
 	Clock     *telemetry.Clock
 	Store     Store
+	Meaning   Meaning       // nil: none
 	Interval  time.Duration // a batch is closed this long after its first reading
 	Columns   bool          // it will leave in this form: its size counts, too
 	Limit     int           // bytes that a batch takes at the most as a message; 0 means telemetry.MaxBatchBytes
@@ -66,6 +88,9 @@ type Recorder struct {
 // New returns a recorder; Run makes it work.
 func New(c Config) *Recorder {
 	c.Limit = cmp.Or(c.Limit, telemetry.MaxBatchBytes)
+	if c.Meaning == nil {
+		c.Meaning = nothing{}
+	}
 	if c.Few == nil {
 		c.Few = func() bool { return false }
 	}
@@ -113,7 +138,7 @@ func (r *Recorder) Run(ctx context.Context) {
 	for {
 		select {
 		case reading := <-r.readings:
-			if r.add(reading) {
+			if r.observe(reading) {
 				interval.Reset(r.interval())
 			}
 		case e := <-r.events:
@@ -129,6 +154,7 @@ func (r *Recorder) Run(ctx context.Context) {
 		case <-interval.C:
 			r.closeBatch()
 		case <-look.C:
+			r.happened(r.Meaning.Pass(r.Clock.Uptime()))
 			if r.Clock.Uptime()-r.newest >= quietAfter {
 				r.closeBatch()
 			}
@@ -147,7 +173,7 @@ func (r *Recorder) drain() {
 	for {
 		select {
 		case reading := <-r.readings:
-			r.add(reading)
+			r.observe(reading)
 		case e := <-r.events:
 			r.seal(e)
 		default:
@@ -156,6 +182,25 @@ func (r *Recorder) drain() {
 			r.store()
 			return
 		}
+	}
+}
+
+// observe asks what a reading means and records what is to be kept of it; begun is as of
+// add. Its events go before it: the first of a trip is its start.
+func (r *Recorder) observe(reading telemetry.Reading) (begun bool) {
+	kept, events := r.Meaning.Observe(reading)
+	r.happened(events)
+	return r.add(kept)
+}
+
+// happened seals what readings meant. A batch does not span two trips.
+func (r *Recorder) happened(events []telemetry.Event) {
+	if trip := r.Meaning.TripID(); trip != r.batch.TripID {
+		r.closeBatch()
+		r.batch.TripID = trip
+	}
+	for _, e := range events {
+		r.seal(e)
 	}
 }
 
@@ -191,7 +236,7 @@ func (r *Recorder) closeBatch() {
 
 func (r *Recorder) seal(e telemetry.Event) {
 	zero, quality := r.Clock.Zero()
-	rec, err := e.Seal(r.VehicleID, r.Clock.BootID, zero, quality)
+	rec, err := r.Meaning.Placed(e).Seal(r.VehicleID, r.Clock.BootID, zero, quality)
 	if err != nil {
 		r.Log.Error("event left out", "error", err) // a mistake in this program
 		return

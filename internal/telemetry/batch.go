@@ -12,7 +12,7 @@ const MaxBatchBytes = 64 << 10
 // What a message takes besides its samples, and a sample besides its fields, at the most;
 // in columns, what t and uptime_ms take of a row.
 const (
-	headBytes   = 256
+	headBytes   = 320 // with a trip's id
 	sampleBytes = 60
 	rowBytes    = 14 + 15
 )
@@ -20,11 +20,15 @@ const (
 // Batch collects readings until it is sealed. The zero Batch is empty and ready.
 // It is not safe for concurrent use.
 type Batch struct {
+	TripID   string // of the trip that all its readings belong to; empty for none
 	readings []Reading
 	extent   extent
 	names    map[string]bool
 	scratch  []byte
 }
+
+// tripKey begins the trip's id, which stands before the samples.
+const tripKey = `"trip_id":`
 
 // extent is what readings take: as rows, and as columns, where each name costs a null in
 // the samples that lack it.
@@ -93,7 +97,7 @@ func (b *Batch) Fits(r Reading, limit int, columns bool) bool {
 // Empty reports whether nothing is in the batch. There is no empty batch outside.
 func (b *Batch) Empty() bool { return len(b.readings) == 0 }
 
-// Reset empties the batch and keeps its memory.
+// Reset empties the batch and keeps its memory, and the trip.
 func (b *Batch) Reset() {
 	clear(b.readings)
 	clear(b.names)
@@ -136,7 +140,11 @@ func (b *Batch) Seal(vehicleID, bootID string, zero time.Time, q Quality) Record
 	body := make([]byte, 0, b.extent.sampleBytes+headBytes)
 	body = append(body, `"clock":"`...)
 	body = append(body, q...)
-	body = append(body, `","samples":[`...)
+	body = append(body, `",`...)
+	if b.TripID != "" {
+		body = append(appendString(append(body, tripKey...), b.TripID), ',')
+	}
+	body = append(body, `"samples":[`...)
 	for i := 0; i < len(samples); {
 		s := samples[i]
 		for i++; i < len(samples) && samples[i].t.Equal(s.t); i++ {

@@ -26,7 +26,8 @@ func (r Record) Corrected(zero time.Time, q Quality) (Record, error) {
 	}
 	rest := r.body[len(unsyncedBody):]
 	body := fmt.Appendf(nil, `"clock":%q,`, q)
-	samples, isBatch := bytes.CutPrefix(rest, []byte(`"samples":`))
+	trip := tripOf(rest)
+	samples, isBatch := bytes.CutPrefix(rest[len(trip):], []byte(`"samples":`))
 	if !isBatch {
 		corrected, err := correctedObject(append([]byte{'{'}, rest...), zero)
 		if err != nil {
@@ -51,7 +52,7 @@ func (r Record) Corrected(zero time.Time, q Quality) (Record, error) {
 	}
 	// The form of a time sorts as the time does.
 	slices.SortStableFunc(all, func(a, b dated) int { return bytes.Compare(a.t, b.t) })
-	body = append(body, `"samples":[`...)
+	body = append(append(body, trip...), `"samples":[`...)
 	for i, d := range all {
 		if i+1 < len(all) && bytes.Equal(d.t, all[i+1].t) { // one sample a time
 			if all[i+1].object, err = merged(d.object, all[i+1].object); err != nil {
@@ -64,6 +65,17 @@ func (r Record) Corrected(zero time.Time, q Quality) (Record, error) {
 	body[len(body)-1] = ']'
 	r.body = append(body, '}')
 	return r, nil
+}
+
+// tripOf is the part of a body that names the trip, its comma included. It is empty when
+// there is none. An id has nothing to escape.
+func tripOf(body []byte) []byte {
+	id, ok := bytes.CutPrefix(body, []byte(tripKey+`"`))
+	end := bytes.Index(id, []byte(`",`))
+	if !ok || end < 0 {
+		return nil
+	}
+	return body[:len(tripKey)+1+end+2]
 }
 
 // merged joins two samples of the same time; where both have a name, the later speaks.

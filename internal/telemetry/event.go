@@ -22,18 +22,29 @@ type Event struct {
 	Severity Severity
 	At       time.Duration // time since boot
 	Data     any           // marshals to a JSON object
+	Position *Position     // where the vehicle was; nil: not known, or not to be told
+	TripID   string        // of the trip under way; empty for none
+}
+
+// Position is where the vehicle was last, and how long before the event that was.
+type Position struct {
+	Latitude  float64 `json:"latitude"`
+	Longitude float64 `json:"longitude"`
+	AgeMS     int64   `json:"age_ms"`
 }
 
 // Seal renders the event as a Record.
 func (e Event) Seal(vehicleID, bootID string, zero time.Time, q Quality) (Record, error) {
 	body := struct {
-		Clock    Quality  `json:"clock"`
-		T        string   `json:"t"`
-		UptimeMS *int64   `json:"uptime_ms,omitempty"`
-		Type     string   `json:"type"`
-		Severity Severity `json:"severity"`
-		Data     any      `json:"data"`
-	}{Clock: q, T: FormatTime(zero.Add(e.At)), Type: e.Type, Severity: e.Severity, Data: e.Data}
+		Clock    Quality   `json:"clock"`
+		T        string    `json:"t"`
+		UptimeMS *int64    `json:"uptime_ms,omitempty"`
+		Type     string    `json:"type"`
+		Severity Severity  `json:"severity"`
+		TripID   string    `json:"trip_id,omitempty"`
+		Position *Position `json:"position,omitempty"`
+		Data     any       `json:"data"`
+	}{Clock: q, T: FormatTime(zero.Add(e.At)), Type: e.Type, Severity: e.Severity, TripID: e.TripID, Position: e.Position, Data: e.Data}
 	if body.Data == nil {
 		body.Data = struct{}{}
 	}

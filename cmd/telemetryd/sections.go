@@ -1,0 +1,49 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+)
+
+// Sections are settings that have a structure: they stand in the file alone. Each has its
+// own file here, section_NAME.go, with its texts as they are written and how they are judged.
+type sections struct {
+}
+
+// section is where one of them goes: a pointer to a struct, map or list with yaml tags.
+type section struct{ target any }
+
+// targets are the sections by their key.
+func (s *sections) targets() map[string]any {
+	return map[string]any{}
+}
+
+// decode reads a section into its target. A key that is not known, one that comes twice and
+// a value of the wrong type are refused with file and line.
+func decode(file, key string, n ast.Node, target any) error {
+	err := yaml.NodeToValue(n, target, yaml.Strict())
+	if err == nil {
+		return nil
+	}
+	if e, ok := errors.AsType[yaml.Error](err); ok && e.GetToken() != nil {
+		return fmt.Errorf("%s:%d: %s: %s", file, e.GetToken().Position.Line, key, e.GetMessage())
+	}
+	return fmt.Errorf("%s:%d: %s: %w", file, n.GetToken().Position.Line, key, err)
+}
+
+// duration is a time in a section, as 10m.
+type duration time.Duration
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *duration) UnmarshalText(text []byte) error {
+	parsed, err := time.ParseDuration(string(text))
+	if err != nil {
+		return fmt.Errorf("%q is no duration; allowed: as 500ms, 10s, 5m or 1h", text)
+	}
+	*d = duration(parsed)
+	return nil
+}

@@ -1,0 +1,68 @@
+package drive
+
+import (
+	"time"
+
+	"telemetryd/internal/telemetry"
+)
+
+// Config says what to look for.
+type Config struct{}
+
+// Drive follows one vehicle. Its methods are called by one goroutine, in order of time; Mode
+// may be asked by any.
+type Drive struct {
+	Config
+	situation situation
+	parts     []part
+	mode      Mode
+}
+
+// part finds one kind of thing. It keeps what it needs of the past itself.
+type part interface {
+	// reading is called with each reading, after the situation took it.
+	reading(s *situation, r telemetry.Reading)
+	// pass is called once a second, with s.now moved on, and before each reading.
+	pass(s *situation)
+}
+
+// New returns a Drive that has seen nothing.
+func New(c Config) *Drive {
+	return &Drive{Config: c, situation: situation{values: map[string]value{}}}
+}
+
+// Mode tells whether the vehicle is parked.
+func (d *Drive) Mode() *Mode { return &d.mode }
+
+// Observe takes a reading as it came, and returns what may be kept of it and what it means.
+func (d *Drive) Observe(r telemetry.Reading) (kept telemetry.Reading, events []telemetry.Event) {
+	events = d.Pass(r.Arrived)
+	d.situation.take(r)
+	for _, p := range d.parts {
+		p.reading(&d.situation, r)
+	}
+	return r, append(events, d.situation.happened()...)
+}
+
+// Pass says that it is now, since boot.
+func (d *Drive) Pass(now time.Duration) []telemetry.Event {
+	d.situation.now = max(d.situation.now, now)
+	for _, p := range d.parts {
+		p.pass(&d.situation)
+	}
+	return d.situation.happened()
+}
+
+// Placed completes an event with the trip under way and the last position.
+func (d *Drive) Placed(e telemetry.Event) telemetry.Event {
+	if e.TripID == "" {
+		e.TripID = d.TripID()
+	}
+	if e.Position == nil {
+		e.Position = d.situation.position(e.At)
+	}
+	return e
+}
+
+// TripID is the trip under way; empty for none.
+func (d *Drive) TripID() string { return d.situation.trip }

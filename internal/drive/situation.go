@@ -1,0 +1,63 @@
+package drive
+
+import (
+	"time"
+
+	"telemetryd/internal/telemetry"
+)
+
+// situation is what is known of the vehicle now: the newest value of each signal, as it was
+// measured, and when. What is not to be told is in it, too.
+type situation struct {
+	now    time.Duration // since boot
+	values map[string]value
+	trip   string // id of the trip under way
+	events []telemetry.Event
+}
+
+// value is the newest of a signal.
+type value struct {
+	telemetry.Value
+	at time.Duration // since boot
+}
+
+// take notes the values of a reading.
+func (s *situation) take(r telemetry.Reading) {
+	s.now = max(s.now, r.Arrived)
+	for _, f := range r.Fields {
+		s.values[f.Name] = value{f.Value, r.Arrived}
+	}
+}
+
+// number is the newest number of a signal when it is not older than limit.
+func (s *situation) number(name string, limit time.Duration) (x float64, at time.Duration, ok bool) {
+	v, ok := s.values[name]
+	if !ok || s.now-v.at > limit {
+		return 0, 0, false
+	}
+	x, ok = v.Float()
+	return x, v.at, ok
+}
+
+// position is the last one known, and its age at a time since boot; nil while there is none.
+func (s *situation) position(at time.Duration) *telemetry.Position {
+	latitude, there := s.values["latitude"]
+	longitude, ok := s.values["longitude"]
+	if !ok || !there || latitude.at != longitude.at {
+		return nil
+	}
+	p := telemetry.Position{AgeMS: max(0, at-latitude.at).Milliseconds()}
+	p.Latitude, _ = latitude.Float()
+	p.Longitude, _ = longitude.Float()
+	return &p
+}
+
+// report notes that something happened.
+func (s *situation) report(e telemetry.Event) { s.events = append(s.events, e) }
+
+// happened returns what was reported since it was last asked.
+func (s *situation) happened() []telemetry.Event {
+	e := s.events
+	s.events = nil
+	return e
+}
