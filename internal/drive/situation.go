@@ -12,6 +12,7 @@ type situation struct {
 	now    time.Duration // since boot
 	values map[string]value
 	trip   string // id of the trip under way
+	parked bool
 	events []telemetry.Event
 }
 
@@ -37,6 +38,34 @@ func (s *situation) number(name string, limit time.Duration) (x float64, at time
 	}
 	x, ok = v.Float()
 	return x, v.at, ok
+}
+
+// How old a value may be to tell what is so now.
+const (
+	wheelsLimit = 3 * time.Second // of the wheels' and the engine's speed
+	fixLimit    = 5 * time.Second // of the receiver's
+)
+
+// speed is how fast the vehicle is, by its wheels where they are told, else by the receiver.
+type speed struct {
+	kmh      float64
+	at       time.Duration
+	receiver bool
+}
+
+// speed is what is known of it now.
+func (s *situation) speed() (v speed, ok bool) {
+	if kmh, at, ok := s.number("vehicle_speed_kmh", wheelsLimit); ok {
+		return speed{kmh, at, false}, true
+	}
+	kmh, at, ok := s.number("gps_speed_kmh", fixLimit)
+	return speed{kmh, at, true}, ok
+}
+
+// engine tells whether the engine turns; ok is false where the car does not say.
+func (s *situation) engine() (turns, ok bool) {
+	rpm, _, ok := s.number("engine_speed_rpm", wheelsLimit)
+	return rpm > 0, ok
 }
 
 // position is the last one known, and its age at a time since boot; nil while there is none.
