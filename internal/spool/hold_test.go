@@ -384,3 +384,52 @@ func TestStartOnReadOnlyMount(t *testing.T) {
 	}
 	s.Close()
 }
+
+// What was delivered from memory does not look lost when the power fails right after newer
+// records reached the disk.
+func TestDeliveredFromMemory(t *testing.T) {
+	dir := t.TempDir()
+	disk := &faulty{}
+	s := openOn(t, dir, "one", disk)
+	mustAppend(t, s, Event, "before")
+	disk.set(syscall.EIO)
+	delivered := mustAppend(t, s, Event, "delivered")
+	mustAppend(t, s, Event, "held")
+	s.Ack(delivered.LSN)
+	disk.set(nil)
+	s.wmu.Lock()
+	err := s.restore()
+	s.wmu.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	crash(s)
+	_ = s.letGo()
+	s = open(t, dir, "two", 0)
+	if got := waitingIn(t, s); !slices.Equal(got, []string{"1:before", "3:held"}) || len(s.Gaps()) > 0 {
+		t.Errorf("%v, gaps %v", got, s.Gaps())
+	}
+}
+
+// A PUBACK may come while the record is being written from memory.
+func TestDeliveredWhileWritten(t *testing.T) {
+	disk := &faulty{}
+	s := openOn(t, t.TempDir(), "one", disk)
+	disk.set(syscall.EIO)
+	r := mustAppend(t, s, Event, "delivered")
+	mustAppend(t, s, Event, "waits")
+	disk.set(nil)
+	s.wmu.Lock()
+	s.mu.Lock()
+	group := slices.Clone(s.held)
+	s.mu.Unlock()
+	s.Ack(r.LSN) // writeHeld has taken it already
+	_, err := s.write(group)
+	s.wmu.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st := s.Stats(); st.Records != 1 || st.Held != 0 {
+		t.Errorf("%+v", st)
+	}
+}
