@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -28,6 +29,7 @@ type car struct {
 	faults   *faults
 	ecus     []ecu
 
+	engineOff atomic.Bool   // whatever the drive says
 	asked     time.Duration // drive time of the last request
 	cleared   bool          // mode 04 was asked for
 	clearedAt struct {
@@ -84,8 +86,14 @@ func (c *car) answer(e *ecu, request []byte, now time.Time) []message {
 	if !s.ignition || len(request) == 0 || c.faults.acts("ignition_off") {
 		return nil
 	}
+	if c.engineOff.Load() {
+		s = s.still()
+	}
 	if e.number == batteryECU {
 		return c.battery(request, s)
+	}
+	if c.lacks(request[0]) {
+		return nil
 	}
 	mode, rest := request[0], request[1:]
 	switch mode {
@@ -96,9 +104,7 @@ func (c *car) answer(e *ecu, request []byte, now time.Time) []message {
 	case 0x03, 0x07, 0x0A:
 		return c.troubleCodes(e, mode)
 	case 0x04:
-		c.cleared = true
-		c.clearedAt.t, c.clearedAt.odometer, c.clearedAt.warmups = t, s.odometer, s.warmups
-		return []message{{data: []byte{0x44}}}
+		return c.clear(e, s)
 	case 0x09:
 		return c.identification(e, rest)
 	default:

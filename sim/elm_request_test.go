@@ -79,13 +79,23 @@ func TestTroubleCodes(t *testing.T) {
 		b.expect(
 			"03", "430203010420\r4300\r\r>", "07", "47010171\r4700\r\r>", "0A", "4A010301\r4A00\r\r>",
 			"0101", "41018207E500\r410100040000\r\r>", "020200", "4202000301\r\r>", "020C00", "420C002170\r\r>",
-			"04", "44\r44\r\r>",
+			"04", "7F0422\r7F0422\r\r>", "03", "430203010420\r4300\r\r>", // the engine runs
+		)
+		b.adapter.car.engineOff.Store(true)
+		b.expect(
+			"010C", "410C0000\r\r>", "04", "44\r44\r\r>",
 			"03", "4300\r4300\r\r>", "07", "4700\r4700\r\r>", "0A", "4A010301\r4A00\r\r>",
 			"0101", "41010007E500\r410100040000\r\r>", "020200", "NO DATA\r\r>", "0131", "41310000\r\r>",
 		)
 	})
 	connected(t, Config{Speedup: slow, OBD: OBDConfig{Protocol: '5'}}, func(b *bench) {
-		b.expect("03", "43030104200000\r\r>", "04", "44\r\r>", "03", "43000000000000\r\r>")
+		b.expect("03", "43030104200000\r\r>", "04", "7F0422\r\r>")
+		b.adapter.car.engineOff.Store(true)
+		b.expect("04", "44\r\r>", "03", "43000000000000\r\r>")
+	})
+	connected(t, Config{Speedup: slow, OBD: OBDConfig{Lacks: []byte{0x0A}, NeverClears: true, ECUs: 2}}, func(b *bench) {
+		b.adapter.car.engineOff.Store(true)
+		b.expect("0A", "NO DATA\r\r>", "04", "7F0422\r44\r\r>", "03", "430203010420\r4300\r\r>")
 	})
 }
 

@@ -66,6 +66,10 @@ type OBDConfig struct {
 	// Refuses are PIDs that answer alone; a request for several that holds one is
 	// refused whole. Denies are PIDs that are listed and never answered.
 	Refuses, Denies []byte
+	// Lacks are modes at which this car keeps silent, as cars before 2010 do at 0A.
+	Lacks []byte
+	// NeverClears lets the engine's ECU refuse mode 04 though the engine is off.
+	NeverClears bool
 	// NoCountDigit, NoFilter and NoAdaptive are what some clones do not know: they
 	// answer "?" to a request with a count digit, to ATCRA and its like, to ATAT.
 	NoCountDigit, NoFilter, NoAdaptive bool
