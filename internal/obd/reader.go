@@ -40,19 +40,27 @@ type reading struct {
 	lamp    lamp
 	codes   map[Kind]*task // that read trouble codes
 	frame   *freezeFrame   // being read
+
+	pids       []byte          // that the car has
+	lampRead   time.Duration   // when the lamp was read last
+	identified time.Duration   // when the car told last who it is; 0 for never
+	waking     context.Context // ends when a call comes
+	call       *call           // at hand
+	// What the call at hand collects; nil when it does not:
+	sample     map[string]telemetry.Value
+	heardCodes map[Kind]codesHeard
 }
 
 // read discovers what the car has and polls it until the car falls silent or the
 // adapter is lost.
-func (r *reader) read(ctx context.Context, s *session) error {
+func (r *reader) read(ctx context.Context, s *session) (err error) {
 	r.Health.Clear("obd_signals", "The car is asked anew")
 	defer r.Health.Clear("obd_rates", "The car is not read")
 	d := &reading{reader: r, s: s, heard: r.Uptime(), counted: r.Uptime()}
-	var pids []byte
+	defer func() { d.abandon(err) }()
 	if s.speaks() {
 		var whole bool
-		var err error
-		if pids, whole, err = s.discover(ctx); err != nil {
+		if d.pids, whole, err = s.discover(ctx); err != nil {
 			return err
 		}
 		if !whole && r.looks < mostLooks {
@@ -64,16 +72,25 @@ func (r *reader) read(ctx context.Context, s *session) error {
 	}
 	r.protocol, r.speaker = s.protocol, s.speaker
 	d.plan = newSchedule(s.pace, busOf(s.protocol).isCAN())
-	names := d.planSignals(pids)
+	names := d.planSignals()
 	if len(names) == 0 { // see now and then whether that has changed
 		return d.nothingWanted(ctx)
 	}
 	d.planCodes()
 	r.Log.Info("car answers", "protocol", string(max(s.protocol, '0')), "ecu", s.speaker, "signals", strings.Join(names, " "))
+	r.Control.enter()
 	for {
-		tasks, at := d.plan.next(r.Uptime())
-		if err := s.until(ctx, at); err != nil {
+		if err := d.obey(ctx); err != nil {
 			return err
+		}
+		tasks, at := d.plan.next(r.Uptime())
+		if len(tasks) == 0 { // every rate is 0 for a time
+			at = r.Uptime() + carRetry
+		}
+		if early, err := d.pause(ctx, at); err != nil {
+			return err
+		} else if early || len(tasks) == 0 {
+			continue
 		}
 		e, err := d.ask(ctx, tasks)
 		if err == nil {
@@ -85,7 +102,7 @@ func (r *reader) read(ctx context.Context, s *session) error {
 		if err != nil {
 			return err
 		}
-		if d.look != 0 && r.Uptime() >= d.look {
+		if d.look != 0 && d.call == nil && r.Uptime() >= d.look {
 			if err := d.lookAgain(ctx); err != nil {
 				return err
 			}
@@ -146,9 +163,20 @@ func (d *reading) judge(ctx context.Context, e evidence) error {
 }
 
 // planSignals plans what is wanted of what the car has, and returns its names.
-func (d *reading) planSignals(pids []byte) (names []string) {
+func (d *reading) planSignals() (names []string) {
+	d.lent.expire(d.Uptime())
+	for _, t := range d.signalTasks() {
+		d.plan.add(t)
+		names = append(names, t.signals...)
+	}
+	d.tellMissing(names)
+	return names
+}
+
+// signalTasks are the tasks for what is wanted now of what the car has.
+func (d *reading) signalTasks() (tasks []*task) {
 	now := d.Uptime()
-	for _, pid := range pids {
+	for _, pid := range d.pids {
 		p := parameters[pid]
 		if p == nil {
 			continue
@@ -167,17 +195,14 @@ func (d *reading) planSignals(pids []byte) (names []string) {
 		if rate > 0 {
 			t := newTask(fmt.Sprintf("01%02X", pid), rate, now, signals...)
 			t.pid, t.packs = pid, true
-			d.plan.add(t)
-			names = append(names, signals...)
+			tasks = append(tasks, t)
 		}
 	}
-	names = append(names, d.planOwn()...)
+	tasks = append(tasks, d.ownTasks()...)
 	if rate := d.rate("battery_voltage_v"); rate > 0 {
-		d.plan.add(newTask("", rate, now, "battery_voltage_v"))
-		names = append(names, "battery_voltage_v")
+		tasks = append(tasks, newTask("", rate, now, "battery_voltage_v"))
 	}
-	d.tellMissing(names)
-	return names
+	return tasks
 }
 
 // tellMissing tells which signals the user names that this car does not have.
@@ -256,14 +281,12 @@ func (d *reading) ask(ctx context.Context, tasks []*task) (evidence, error) {
 // askAlone asks for what is no mode 01 parameter. That nobody has an answer to it
 // does not mean that the car is silent, unless somebody had before.
 func (d *reading) askAlone(ctx context.Context, t *task, sent time.Duration) (evidence, error) {
-	had, found := t.answered, false
+	had := t.answered
 	a, err := d.s.exchange(ctx, t.query, func(a Answer) bool { return len(a.Messages) > 0 })
 	if err != nil {
 		return nothing, err
 	}
-	if len(a.Messages) > 0 {
-		found = t.take(a)
-	}
+	found := t.take(a)
 	o := d.s.outcome(a)
 	if o == unheard && (found || a.Frames > 0) {
 		o = answered // another control unit than the engine's
@@ -294,7 +317,7 @@ func (d *reading) report() {
 		}
 	}
 	span := d.Uptime() - d.counted
-	if span < ratesEvery {
+	if span < ratesEvery && (len(d.lent) == 0 || span < lentEvery) {
 		return
 	}
 	list := d.plan.rates(span)

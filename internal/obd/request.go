@@ -21,6 +21,8 @@ type query struct {
 	opens time.Duration
 	// undated is an answer that tells of no moment: what a bus has, what a car is.
 	undated bool
+	// last is asked when the request could leave, and may hold it back; nil for never.
+	last func() error
 }
 
 // mode is the request's service in hex.
@@ -51,6 +53,11 @@ func (s *session) exchange(ctx context.Context, q query, got func(Answer) bool) 
 	}
 	if err := s.until(ctx, s.pace.free); err != nil {
 		return Answer{}, err
+	}
+	if q.last != nil {
+		if err := q.last(); err != nil {
+			return Answer{}, err
+		}
 	}
 	text, digit := q.text, 0
 	if s.slow[q.text] == nil {

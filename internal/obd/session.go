@@ -68,8 +68,12 @@ const (
 // bauds are tried in the order of how common they are.
 var bauds = []int{38400, 115200, 500000, 230400, 9600, 57600}
 
-// findBaud tries the rates until a prompt comes, that of the last time first. DEL is
-// ignored by the adapter and flushes what noise may have left in its line.
+// baudProbe is sent to see whether a prompt comes: nonsense to flush what noise may have
+// left in the adapter's line, and a command behind it. CR alone would repeat the last
+// request, whatever that was, if an adapter that just wakes lost what stands before.
+const baudProbe = "\x7F\x7FATI\r"
+
+// findBaud tries the rates until a prompt comes, that of the last time first.
 func (s *session) findBaud(ctx context.Context, last int) (int, error) {
 	rates := bauds
 	if last != 0 {
@@ -81,7 +85,7 @@ func (s *session) findBaud(ctx context.Context, last int) (int, error) {
 		}
 		// The first answer may still carry noise of the wrong rate; some emulators know
 		// no DEL.
-		for _, text := range []string{"\x7F\x7F\r", "ATI\r"} {
+		for _, text := range []string{baudProbe, "ATI\r"} {
 			if err := s.send(ctx, text); err != nil {
 				return 0, err
 			}

@@ -41,6 +41,7 @@ type Config struct {
 	Log         *slog.Logger
 	Counters    *Counters // nil: nobody looks
 	Rates       *Rates    // nil: nobody looks
+	Control     *Control  // nil: nobody asks
 }
 
 const (
@@ -64,6 +65,7 @@ type reader struct {
 	pace     *pacer
 	looks    int  // for a part of what the car has that did not come
 	owed     bool // a freeze frame that was not read to its end
+	lent     lent
 }
 
 // Run reads until ctx ends, and returns then only.
@@ -74,6 +76,10 @@ func Run(ctx context.Context, c Config) {
 	if c.Rates == nil {
 		c.Rates = new(Rates)
 	}
+	if c.Control == nil {
+		c.Control = new(Control)
+	}
+	defer c.Control.leave(errStopped)
 	if c.Event == nil {
 		c.Event = func(telemetry.Event) {}
 	}
@@ -86,6 +92,7 @@ func Run(ctx context.Context, c Config) {
 		if ctx.Err() != nil {
 			return
 		}
+		r.Control.leave(err)
 		r.report(err)
 		if time.Since(started) > lastRetry {
 			retry = firstRetry
@@ -141,7 +148,10 @@ func (r *reader) noPort() error {
 }
 
 // report names the state that err means, once.
-func (r *reader) report(err error) {
+func (r *reader) report(err error) { r.Health.Set("obd", adapterCondition(err)) }
+
+// adapterCondition names the state of an adapter that is not reached or lost.
+func adapterCondition(err error) telemetry.Condition {
 	c := telemetry.Condition{Code: "adapter_missing", Severity: telemetry.Warning,
 		Title:  fmt.Sprintf("OBD adapter not reached: %v", err),
 		Remedy: "plug the adapter in, or name its port with --obd; it is looked for all the time"}
@@ -156,7 +166,7 @@ func (r *reader) report(err error) {
 		c.Code, c.Title = "adapter_restarted", fmt.Sprintf("OBD adapter trouble: %v; it is set up again", err)
 		c.Remedy = "if this comes often: check its plug and power, or try another adapter"
 	}
-	r.Health.Set("obd", c)
+	return c
 }
 
 // session opens the port, wakes the adapter and reads until something is lost. found
@@ -224,6 +234,7 @@ func (r *reader) drive(ctx context.Context, s *session) error {
 			err = r.read(ctx, s)
 		}
 		r.Rates.set(nil)
+		r.Control.leave(err)
 		switch {
 		case errors.Is(err, errNothingWanted), errors.Is(err, errLookAgain):
 			continue
@@ -271,11 +282,25 @@ func (r *reader) wait(ctx context.Context, s *session) error {
 
 // rate is the wanted rate of a signal in hertz.
 func (r *reader) rate(name string) float64 {
+	if x, lent := r.lent[name]; lent {
+		return x.hertz
+	}
 	if rate, named := r.Wanted[name]; named || r.Wanted != nil {
 		return rate
 	}
 	s, _ := telemetry.FindSignal(name)
 	return s.Rate
+}
+
+// ownRate is the wanted rate of a signal of the user's own.
+func (r *reader) ownRate(own *OwnSignal) float64 {
+	if x, lent := r.lent[own.Name]; lent {
+		return x.hertz
+	}
+	if rate, named := r.Wanted[own.Name]; named {
+		return rate
+	}
+	return own.Rate
 }
 
 func (r *reader) wants(name string) bool { return r.rate(name) > 0 }

@@ -38,6 +38,7 @@ type rig struct {
 	vehicle  *sim.Vehicle
 	counters *Counters
 	rates    *Rates
+	control  *Control
 	start    time.Time
 
 	mu        sync.Mutex
@@ -69,7 +70,7 @@ func driveFaster(t *testing.T, speedup float64, o sim.OBDConfig, rates map[strin
 // driveFrom is driveFaster with faults that act from the start on for d.
 func driveFrom(t *testing.T, speedup float64, o sim.OBDConfig, faults []string, d time.Duration, rates map[string]float64, ceiling float64, own ...OwnSignal) *rig {
 	t.Helper()
-	r := &rig{t: t, counters: new(Counters), rates: new(Rates), start: time.Now()}
+	r := &rig{t: t, counters: new(Counters), rates: new(Rates), control: new(Control), start: time.Now()}
 	v, err := sim.Start(t.Context(), sim.Config{Seed: 1, Speedup: speedup, OBD: o, OnTruth: func(x sim.Truth) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -90,7 +91,7 @@ func driveFrom(t *testing.T, speedup float64, o sim.OBDConfig, faults []string, 
 	var done sync.WaitGroup
 	var log bytes.Buffer
 	done.Go(func() {
-		Run(ctx, Config{Address: &a, Wanted: rates, Own: own, MaxRequests: ceiling, Health: r, Counters: r.counters, Rates: r.rates,
+		Run(ctx, Config{Address: &a, Wanted: rates, Own: own, MaxRequests: ceiling, Health: r, Counters: r.counters, Rates: r.rates, Control: r.control,
 			Uptime: func() time.Duration { return time.Since(r.start) },
 			Deliver: func(x telemetry.Reading) {
 				r.mu.Lock()

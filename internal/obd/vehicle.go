@@ -80,7 +80,7 @@ func (d *reading) planCodes() {
 		t.take = func(a Answer) bool { return d.takeCodes(a, mode, kind) }
 		d.codes[kind] = d.plan.alone(t)
 	}
-	d.planIdentity(now)
+	d.planIdentity(now, func(identity) {})
 	if d.owed {
 		d.planFreezeFrame()
 	}
@@ -106,6 +106,7 @@ func (d *reading) lampChanged(items []item) {
 	if i < 0 {
 		return
 	}
+	d.lampRead = d.Uptime()
 	now := lamp{known: true, on: items[i].data[0]&0x80 != 0, count: int(items[i].data[0] & 0x7F)}
 	before := d.lamp
 	if now == before {
@@ -130,10 +131,13 @@ func (d *reading) lampChanged(items []item) {
 
 // takeCodes tells what appeared and what went.
 func (d *reading) takeCodes(a Answer, mode byte, kind Kind) bool {
+	found := codesOf(a, mode, busOf(d.s.protocol).isCAN())
+	if d.heardCodes != nil {
+		d.heardCodes[kind] = heardIn(a, found)
+	}
 	if damaged(a) {
 		return false
 	}
-	found := codesOf(a, mode, busOf(d.s.protocol).isCAN())
 	for ecu, codes := range found {
 		changes, unsure := d.reader.codes.learn(place{kind, ecu}, codes)
 		d.codes[kind].again = d.codes[kind].again || unsure
@@ -229,8 +233,9 @@ func (d *reading) frozen(f *freezeFrame) {
 	}
 }
 
-// planIdentity plans the reading of VIN, calibration ids and name of the ECU.
-func (d *reading) planIdentity(now time.Duration) {
+// planIdentity plans the reading of VIN, calibration ids and name of the ECU. read is
+// told what the car has said of them, when it was asked for all.
+func (d *reading) planIdentity(now time.Duration, read func(identity)) {
 	var id identity
 	can := busOf(d.s.protocol).isCAN()
 	pending := 3
@@ -250,8 +255,15 @@ func (d *reading) planIdentity(now time.Duration) {
 			return true
 		}
 		t.ended = func() {
-			pending--
-			if pending > 0 || id.equal(identity{}) || d.reader.identity != nil && d.reader.identity.equal(id) {
+			if pending--; pending > 0 {
+				return
+			}
+			read(id)
+			if id.equal(identity{}) {
+				return
+			}
+			d.identified = d.Uptime()
+			if d.reader.identity != nil && d.reader.identity.equal(id) {
 				return
 			}
 			if before := d.reader.identity; before != nil && before.VIN != "" && id.VIN != "" && before.VIN != id.VIN {
@@ -264,9 +276,9 @@ func (d *reading) planIdentity(now time.Duration) {
 	}
 }
 
-// planOwn plans the user's own signals that this bus can carry, those of one request
-// together, and returns their names.
-func (d *reading) planOwn() (names []string) {
+// ownTasks are the tasks for the user's own signals that this bus can carry, those of one
+// request together.
+func (d *reading) ownTasks() (tasks []*task) {
 	type key struct {
 		request string
 		to      channel
@@ -276,10 +288,7 @@ func (d *reading) planOwn() (names []string) {
 	var order []key
 	for i := range d.Own {
 		own := &d.Own[i]
-		rate, named := d.Wanted[own.Name]
-		if !named {
-			rate = own.Rate
-		}
+		rate := d.ownRate(own)
 		if rate <= 0 || !own.fits(busOf(d.s.protocol)) {
 			continue
 		}
@@ -289,12 +298,11 @@ func (d *reading) planOwn() (names []string) {
 		}
 		together[k] = append(together[k], own)
 		rates[k] = max(rates[k], rate)
-		names = append(names, own.Name)
 	}
 	for _, k := range order {
-		d.plan.add(d.ownTask(together[k], rates[k]))
+		tasks = append(tasks, d.ownTask(together[k], rates[k]))
 	}
-	return names
+	return tasks
 }
 
 // ownTask plans own signals of one request.
