@@ -103,6 +103,7 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 	defer stopPublishing()
 	var reading, writing, sending sync.WaitGroup
 	rates, counters := new(obd.Rates), new(obd.Counters)
+	car := new(obd.Control)
 	var turning wheels
 	fixes := new(gps.Counters)
 	sending.Go(func() {
@@ -126,7 +127,7 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 			defer end()
 			obd.Run(sources, obd.Config{
 				Address: o.obd.address, Find: func() []port.Address { return o.findAdapters(sources) }, Candidates: o.unknownPorts, Stable: port.StableName, Tap: tap,
-				Wanted: o.rates, Own: o.own, MaxRequests: o.maxRequests, Rates: rates, Counters: counters,
+				Wanted: o.rates, Own: o.own, MaxRequests: o.maxRequests, Rates: rates, Counters: counters, Control: car,
 				Uptime: uptime, Deliver: func(r telemetry.Reading) { turning.note(r); rec.Deliver(r) }, Event: rec.Event, Health: health, Log: log,
 			})
 		})
