@@ -157,7 +157,9 @@ func (c *car) parameter(e *ecu, pid byte, s state) ([]byte, map[string]any) {
 			b := []byte{0, 0x04, 0, 0}
 			return b, p.mean(b)
 		case 0x0D:
-			s.speed += 1 / 3.6 // its own sensor: a reader of the wrong ECU shows
+			if !c.engineOff.Load() {
+				s.speed += 1 / 3.6 // its own sensor: a reader of the wrong ECU shows
+			}
 		}
 	}
 	b := p.bytes(c, s)

@@ -84,7 +84,7 @@ func (c *Control) ClearCodes(ctx context.Context) error {
 }
 
 // engineOff is when the car said that its engine is off, asked now; an error when it did
-// not, or not that it stands.
+// not, or not that it stands. Every ECU that tells speed or engine speed has to say 0.
 func (d *reading) engineOff(ctx context.Context) (at time.Duration, refusal, lost error) {
 	for _, x := range []struct {
 		pid     byte
@@ -94,41 +94,45 @@ func (d *reading) engineOff(ctx context.Context) (at time.Duration, refusal, los
 		{0x0D, "vehicle_speed_kmh", "the vehicle moves (%v km/h): codes are cleared only while it stands with its engine off"},
 		{0x0C, "engine_speed_rpm", "the engine runs (%v rpm): codes are cleared only with the engine off; switch it off, the ignition on, and ask again"},
 	} {
-		v, lost := d.measureNow(ctx, x.pid, x.signal)
-		switch number, ok := v.value.Float(); {
+		told, lost := d.askAll(ctx, x.pid)
+		switch {
 		case lost != nil:
 			return 0, nil, lost
-		case !ok:
+		case len(told.Fields) == 0:
 			return 0, fmt.Errorf("the car does not tell %s now: codes are not cleared, since nobody knows whether the engine is off", x.signal), nil
-		case number != 0:
-			return 0, fmt.Errorf(x.refusal, v.value), nil
 		}
-		at = v.at
+		for _, f := range told.Fields {
+			if number, ok := f.Value.Float(); !ok || number != 0 {
+				return 0, fmt.Errorf(x.refusal, f.Value), nil
+			}
+		}
+		at = told.Arrived
 	}
 	return at, nil, nil
 }
 
-// measured is a value and when it arrived.
-type measured struct {
-	value telemetry.Value
-	at    time.Duration
-}
-
-// measureNow reads one signal at once; an absent value when the car does not tell it.
-func (d *reading) measureNow(ctx context.Context, pid byte, signal string) (measured, error) {
+// askAll asks all ECUs for a parameter and returns what each says; nothing when the one
+// that speaks for the car does not answer, or a part of the answer may be lost.
+func (d *reading) askAll(ctx context.Context, pid byte) (told telemetry.Reading, lost error) {
 	for range engineAsks {
-		r, _, _, err := d.s.poll(ctx, []byte{pid}, nil)
+		a, err := d.s.exchange(ctx, query{text: fmt.Sprintf("01%02X", pid)}, never)
 		if err != nil {
-			return measured{}, err
+			return told, err
 		}
-		d.deliver(r)
-		for _, f := range r.Fields {
-			if f.Name == signal {
-				return measured{f.Value, r.Arrived}, nil
+		told, spoken := telemetry.Reading{}, false
+		for _, m := range a.Messages {
+			items, err := split(m.Data, []byte{pid})
+			if err != nil || measure(&told, items[0], nil) != nil {
+				return telemetry.Reading{}, nil
 			}
+			spoken = spoken || m.ECU == d.s.speaker
+			told.Arrived = max(told.Arrived, m.Arrived)
+		}
+		if spoken && !damaged(a) {
+			return told, nil
 		}
 	}
-	return measured{}, nil
+	return telemetry.Reading{}, nil
 }
 
 // clear puts mode 04 on the bus, if last, asked when it could leave, has no objection.

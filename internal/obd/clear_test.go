@@ -229,6 +229,40 @@ func TestOnlyWriter(t *testing.T) {
 	}
 }
 
+// Every ECU has to say that engine and vehicle stand, and nothing of it may be damaged.
+func TestEngineOff(t *testing.T) {
+	for _, test := range []struct {
+		speed, engine string
+		want          string // of the refusal; empty for none
+	}{
+		{"7E803410D00\r", "7E804410C0000\r", ""},
+		{"7E803410D00\r7E903410D00\r", "7E804410C0000\r7E904410C0000\r", ""},
+		{"7E803410D00\r", "7E804410C0001\r", "the engine runs (0.25 rpm)"},
+		{"7E803410D00\r", "7E804410C0000\r7E904410C0C80\r", "the engine runs (800 rpm)"},
+		{"7E803410D00\r7E903410D01\r", "7E804410C0000\r", "the vehicle moves (1 km/h)"},
+		{"7E803410D00\r", "NO DATA\r", "does not tell engine_speed_rpm"},
+		{"NO DATA\r", "7E804410C0000\r", "does not tell vehicle_speed_kmh"},
+		{"7E803410D00\r", "7E904410C0000\r", "does not tell engine_speed_rpm"},
+		{"7E803410D00\r", "7E804410C0000\r7E904410C <DATA ERROR\r", "does not tell engine_speed_rpm"},
+		{"7E803410D00\r", "7E8037F0112\r", "does not tell engine_speed_rpm"},
+		{"7E803410D00\r", "7E803410C00\r", "does not tell engine_speed_rpm"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			l := newLine(func(text string) []string {
+				return []string{map[string]string{"010D\r": test.speed, "010C\r": test.engine}[text] + "\r>"}
+			})
+			now := func() time.Duration { return time.Since(l.began) }
+			s := newSession(l, new(Counters), now, newPacer(0))
+			s.headers, s.car = true, car{protocol: '6', speaker: "7E8", ecus: []string{"7E8"}}
+			d := &reading{reader: &reader{Config: Config{Uptime: now}}, s: s}
+			_, refusal, lost := d.engineOff(t.Context())
+			if lost != nil || test.want == "" && refusal != nil || test.want != "" && (refusal == nil || !strings.Contains(refusal.Error(), test.want)) {
+				t.Errorf("%q, %q: %v, %v, want %q", test.speed, test.engine, refusal, lost, test.want)
+			}
+		})
+	}
+}
+
 // Each answer to mode 04 in words.
 func TestCleared(t *testing.T) {
 	for _, test := range []struct {

@@ -237,6 +237,27 @@ func TestSetRates(t *testing.T) {
 	r.check()
 }
 
+// The status tells the rates that hold, and those reached, within seconds.
+func TestSetRatesShown(t *testing.T) {
+	t.Parallel()
+	r, _ := workshop(t, sim.OBDConfig{Listen: "pty"}, map[string]float64{"vehicle_speed_kmh": 1, "engine_speed_rpm": 2}, 0)
+	shows := func(name string, wanted float64) func() bool {
+		return func() bool {
+			return slices.ContainsFunc(r.rates.Read(), func(x telemetry.Rate) bool {
+				return x.Signal == name && x.Wanted == wanted && x.Achieved > 0.9*wanted && x.Achieved < 1.1*wanted
+			})
+		}
+	}
+	if err := r.control.SetRates(within(t, 5*time.Second), map[string]float64{"vehicle_speed_kmh": 10}, 13*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	r.await("other rates are told", 12*time.Second, shows("vehicle_speed_kmh", 10))
+	r.await("usual rates are told", 20*time.Second, shows("vehicle_speed_kmh", 1))
+	if !shows("engine_speed_rpm", 2)() {
+		t.Errorf("%+v", r.rates.Read())
+	}
+}
+
 // What is asked for has bounds.
 func TestSetRatesBounds(t *testing.T) {
 	t.Parallel()

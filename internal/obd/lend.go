@@ -43,7 +43,8 @@ const (
 	MostHertz = 1000.0
 	// LongestRates is how long other rates may be asked for.
 	LongestRates = time.Hour
-	// lentEvery is how long readings are counted for a rate while rates are lent.
+	// lentEvery is how long readings are counted for a rate while rates are lent, and for a
+	// minute after a change.
 	lentEvery = 10 * time.Second
 )
 
@@ -121,10 +122,18 @@ func (d *reading) retune() {
 	for i := range list {
 		list[i].Achieved = shown[list[i].Signal]
 	}
-	d.counted = now
+	d.counted, d.retuned = now, now
 	if len(shown) > 0 {
 		d.Rates.set(list)
 	}
+}
+
+// countFor is how long readings are counted for a rate now.
+func (d *reading) countFor() time.Duration {
+	if len(d.lent) > 0 || d.retuned > 0 && d.Uptime()-d.retuned < ratesEvery {
+		return lentEvery
+	}
+	return ratesEvery
 }
 
 // retune changes the rates of what is planned to those of wanted, adds what is not, and

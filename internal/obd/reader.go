@@ -44,6 +44,7 @@ type reading struct {
 	pids       []byte          // that the car has
 	lampRead   time.Duration   // when the lamp was read last
 	identified time.Duration   // when the car told last who it is; 0 for never
+	retuned    time.Duration   // when rates were changed last; 0 for never
 	waking     context.Context // ends when a call comes
 	call       *call           // at hand
 	// What the call at hand collects; nil when it does not:
@@ -317,7 +318,7 @@ func (d *reading) report() {
 		}
 	}
 	span := d.Uptime() - d.counted
-	if span < ratesEvery && (len(d.lent) == 0 || span < lentEvery) {
+	if span < d.countFor() {
 		return
 	}
 	list := d.plan.rates(span)
