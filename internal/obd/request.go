@@ -69,6 +69,7 @@ func (s *session) exchange(ctx context.Context, q query, got func(Answer) bool) 
 	sent := s.now()
 	s.pace.sent(sent) // also when this fails
 	s.counters.request()
+	s.asked = true
 	r, err := s.ask(ctx, text, answerLimit)
 	if errors.Is(err, errTimeout) && len(r.raw) == 0 && q.opens > answerLimit {
 		// Some adapters keep SEARCHING... to themselves until they have an answer.

@@ -29,6 +29,7 @@ type session struct {
 	padded   map[string]bool      // ECUs that fill their frames
 	noHeader bool                 // the adapter does not know ATSH
 	garbled  int                  // answers in a row that held nothing but garbage
+	asked    bool                 // a request was sent, so that a bus may be open
 }
 
 func newSession(w wire, c *Counters, now func() time.Duration, pace *pacer) *session {

@@ -178,6 +178,7 @@ func (r *reader) session(ctx context.Context, a port.Address) (found bool, err e
 	}
 	defer p.Close()
 	s := newSession(p, r.Counters, r.Uptime, r.pace)
+	defer s.release()
 	baud := 0
 	if a.Scheme == "serial" && a.Baud == 0 {
 		if baud, err = s.findBaud(ctx, r.baud); err != nil {
@@ -199,7 +200,6 @@ func (r *reader) session(ctx context.Context, a port.Address) (found bool, err e
 		r.Log.Info("OBD adapter ready", "port", a.String(), "adapter", name)
 		err = r.drive(ctx, s)
 		if !errors.Is(err, errRestarted) && !errors.Is(err, errLostSettings) {
-			r.release(s)
 			return found, err
 		}
 		r.report(err)
@@ -212,11 +212,19 @@ func (r *reader) session(ctx context.Context, a port.Address) (found bool, err e
 	}
 }
 
-// release closes the bus, or the adapter would keep a K-line awake for ever.
-func (r *reader) release(s *session) {
-	if busOf(s.protocol) == KLine {
-		_ = s.wire.Write([]byte(" "), writeLimit) // interrupts a request under way
-		_ = s.wire.Write([]byte("ATPC\r"), writeLimit)
+// release closes the bus, or the adapter would keep a K-line awake for ever; also while it
+// still looks for one, which it would go on to open. It waits for the prompt of what it
+// interrupts: before that an adapter may lose what it is sent.
+func (s *session) release() {
+	if b := busOf(s.protocol); !s.asked || b.isCAN() || b == J1850 {
+		return
+	}
+	ctx := context.Background() // the session's own may have ended
+	if s.send(ctx, " ") != nil {
+		return
+	}
+	if _, err := s.collect(ctx, interruptLimit); err == nil || errors.Is(err, errTimeout) {
+		_ = s.send(ctx, "ATPC\r")
 	}
 }
 
