@@ -29,7 +29,8 @@ type car struct {
 	faults   *faults
 	ecus     []ecu
 
-	engineOff atomic.Bool   // whatever the drive says
+	engineOff atomic.Bool // whatever the drive says
+	silenced  atomic.Pointer[[]byte]
 	asked     time.Duration // drive time of the last request
 	cleared   bool          // mode 04 was asked for
 	clearedAt struct {

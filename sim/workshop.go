@@ -31,5 +31,16 @@ func (c *car) clear(e *ecu, s state) []message {
 	return []message{{data: []byte{0x44}}}
 }
 
+// Silence lets the car keep silent at these modes from now on, besides those of
+// OBDConfig.Lacks; none for at no others.
+func (v *Vehicle) Silence(modes ...byte) {
+	if v.adapter != nil {
+		v.adapter.car.silenced.Store(&modes)
+	}
+}
+
 // lacks reports whether this car keeps silent at a mode.
-func (c *car) lacks(mode byte) bool { return bytes.IndexByte(c.traits.Lacks, mode) >= 0 }
+func (c *car) lacks(mode byte) bool {
+	silenced := c.silenced.Load()
+	return bytes.IndexByte(c.traits.Lacks, mode) >= 0 || silenced != nil && bytes.IndexByte(*silenced, mode) >= 0
+}

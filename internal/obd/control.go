@@ -233,7 +233,7 @@ func (d *reading) obey(ctx context.Context) error {
 		case c.ready == nil || c.ready():
 			d.endCall(nil)
 		case d.Uptime()-c.began > callLimit:
-			d.endCall(fmt.Errorf("the car has not told all within %v; is it read at all? Look at the status", callLimit))
+			d.endCall(fmt.Errorf("the car has not told all within %v: that is more than its bus, or --obd-max-requests, allows in this time", callLimit))
 		default:
 			return nil
 		}

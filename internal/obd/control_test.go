@@ -146,6 +146,17 @@ func TestReadIdentity(t *testing.T) {
 			}
 		})
 	}
+	t.Run("known before", func(t *testing.T) {
+		t.Parallel()
+		r, _ := workshop(t, sim.OBDConfig{Listen: "pty"}, nil, 0)
+		r.await("identity", 20*time.Second, func() bool { return r.coded("vehicle_identity") > 0 })
+		read := time.Now()
+		r.vehicle.Silence(0x09)
+		id, err := r.control.ReadIdentity(within(t, 20*time.Second))
+		if err != nil || id.VIN != "WVWZZZ1KZ8W123456" || !id.Known || id.AgeS <= 0 || id.AgeS > time.Since(read).Seconds()+1 {
+			t.Errorf("%+v, %v", id, err)
+		}
+	})
 	t.Run("none", func(t *testing.T) {
 		t.Parallel()
 		r, _ := workshop(t, sim.OBDConfig{Listen: "pty", Lacks: []byte{0x09}}, nil, 0)
