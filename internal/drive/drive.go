@@ -7,7 +7,9 @@ import (
 )
 
 // Config says what to look for.
-type Config struct{}
+type Config struct {
+	Trips Trips // trip.go
+}
 
 // Drive follows one vehicle. Its methods are called by one goroutine, in order of time; Mode
 // may be asked by any.
@@ -16,6 +18,7 @@ type Drive struct {
 	situation situation
 	parts     []part
 	mode      Mode
+	trips     *trips
 }
 
 // part finds one kind of thing. It keeps what it needs of the past itself.
@@ -28,8 +31,13 @@ type part interface {
 
 // New returns a Drive that has seen nothing.
 func New(c Config) *Drive {
-	return &Drive{Config: c, situation: situation{values: map[string]value{}}}
+	d := &Drive{Config: c, situation: situation{values: map[string]value{}}, trips: newTrips(c.Trips)}
+	d.parts = []part{d.trips}
+	return d
 }
+
+// Close keeps what the next run goes on from. Observe and Pass are not called any more.
+func (d *Drive) Close() { d.trips.keep(&d.situation) }
 
 // Mode tells whether the vehicle is parked.
 func (d *Drive) Mode() *Mode { return &d.mode }
@@ -58,7 +66,7 @@ func (d *Drive) Placed(e telemetry.Event) telemetry.Event {
 	if e.TripID == "" {
 		e.TripID = d.TripID()
 	}
-	if e.Position == nil {
+	if e.Position == nil && e.Type != "trip_end" { // which tells where that was, not where it is
 		e.Position = d.situation.position(e.At)
 	}
 	return e
