@@ -155,6 +155,8 @@ type message struct {
 	BootID   string                       `json:"boot_id"`
 	Seq      uint64                       `json:"seq"`
 	Type     string                       `json:"type"`
+	TripID   string                       `json:"trip_id"`
+	Position map[string]any               `json:"position"`
 	State    string                       `json:"state"`
 	LastSeq  uint64                       `json:"last_seq"`
 	Data     map[string]any               `json:"data"`

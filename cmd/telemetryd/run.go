@@ -88,7 +88,8 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 	}
 	link := new(publish.Link)
 	account := openAccount(o, link, clock, health, log)
-	vehicle := drive.New(drive.Config{})
+	trips, keepTrip := openTrips(o.trips, o.stateDir, clock, health, log)
+	vehicle := drive.New(drive.Config{Trips: trips})
 	rec := recorder.New(recorder.Config{
 		VehicleID: o.vehicleID, Clock: clock, Store: buffer, Meaning: vehicle, Interval: o.batchInterval, Columns: o.form.Columns,
 		Limit: o.batchLimit(), Few: account.Spent, Health: health, Log: log,
@@ -120,6 +121,7 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 	sending.Go(func() { account.Run(publishing) })
 	sending.Go(func() { system.follow(publishing, log) })
 	sending.Go(func() { keepClock(publishing) })
+	sending.Go(func() { keepTrip(publishing) })
 	writing.Go(func() { rec.Run(recording) })
 	if !o.obd.off {
 		reading.Go(func() {
@@ -149,6 +151,7 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 	awaitUpTo(sourcesLimit, &reading)
 	stopRecording()
 	writing.Wait()
+	vehicle.Close()
 	stopPublishing()
 	sending.Wait()
 	account.Close()

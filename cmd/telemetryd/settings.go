@@ -18,6 +18,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"telemetryd/internal/drive"
 	"telemetryd/internal/obd"
 	"telemetryd/internal/port"
 	"telemetryd/internal/publish"
@@ -95,6 +96,7 @@ type options struct {
 	bufferSize    int64
 	bufferAge     time.Duration // 0: no bound
 	credentials   publish.Credentials
+	trips         drive.Trips
 	logLevel      slog.Level
 	logJSON       bool
 }
@@ -292,6 +294,7 @@ func (s *settings) judge() (options, error) {
 	} else if err := o.credentials.Check(); err != nil {
 		errs = append(errs, err)
 	}
+	o.trips = s.sections.trips.judge(func(err error) { failed("trips", err) })
 	if err := o.logLevel.UnmarshalText([]byte(cmp.Or(s.LogLevel, "info"))); err != nil {
 		wrong("log-level", s.LogLevel, "debug, info, warn, error")
 	}

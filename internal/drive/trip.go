@@ -43,7 +43,8 @@ const (
 	// candidateLimit is how long something that may become a trip may be without a sign.
 	candidateLimit = 5 * time.Second
 	// keepEvery is how often what is known of a trip is kept: what a power cut takes of its
-	// figures, and what a card bears.
+	// figures, and what a card bears. It is less where a short rest ends a trip: a restart
+	// would look like one.
 	keepEvery = 20 * time.Second
 )
 
@@ -110,6 +111,7 @@ func (t *trips) reading(s *situation, r telemetry.Reading) {
 	}
 	trip.seen(s)
 	if trip.id == "" && t.left == nil && t.hasSetOff(s, by) {
+		trip.by = by
 		t.begin(s)
 	}
 }
@@ -133,7 +135,7 @@ func (t *trips) pass(s *situation) {
 		}
 	case s.parked || t.isOver(s, unseen):
 		t.finish(s)
-	case s.now-t.keptAt >= keepEvery && (trip.known.Seen != t.keptSeen || trip.stood != t.keptStood):
+	case s.now-t.keptAt >= min(keepEvery, t.EndAfter/4) && (trip.known.Seen != t.keptSeen || trip.stood != t.keptStood):
 		t.keep(s)
 	}
 }
