@@ -3,6 +3,7 @@ package sim
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 )
@@ -15,6 +16,8 @@ type state struct {
 	accel    float64 // m/s^2
 	path     float64 // m driven since the drive began
 	place    float64 // m from the start of the loop
+	circle   float64 // m of the circle driven at this place, to the left when negative; 0 for none
+	circled  float64 // radians of it
 	gear     int     // 0 is neutral
 	ratio    float64 // engine turns per wheel turn; 0 in neutral
 	lap      int
@@ -39,6 +42,7 @@ const (
 	waitingAtLight
 	parked   // key out
 	starting // key turned, the starter, then a moment before moving off
+	standing // somewhere on the way, the engine running
 )
 
 const (
@@ -64,6 +68,14 @@ type model struct {
 	shift  float64 // drive time of the last change of gear
 	hurry  float64 // how much of the allowed speed this driver takes
 	warm   bool
+
+	script Script  // what else is done (script.go); never changed
+	done   uint64  // a bit for each of it
+	doing  int     // its number, from 1; 0 for none
+	since  float64 // drive time at which that began
+	rest   float64 // before this drive time nothing of it begins
+	towed  float64 // place where the towing began
+	easing bool    // the speed may be above what is allowed, and goes down gently
 }
 
 // stop is a red light, or the parking space at the end of the loop.
@@ -111,10 +123,7 @@ func (m *model) planLap() {
 // speeds between steps follow exactly.
 func (m *model) advance() {
 	m.step++
-	ds := m.speed*dt + m.accel*dt*dt/2
-	m.place += ds
-	m.path += ds
-	m.odometer += ds / 1000
+	m.move(m.speed*dt + m.accel*dt*dt/2)
 	if m.speed += m.accel * dt; m.speed < 1e-9 {
 		m.speed = 0
 	}
@@ -124,6 +133,22 @@ func (m *model) advance() {
 	m.turnEngine(here)
 	m.breathe()
 	m.heat()
+}
+
+// move goes ds metres, along the route or on a circle beside it.
+func (s *state) move(ds float64) {
+	s.path += ds
+	if s.ignition {
+		s.odometer += ds / 1000
+	}
+	if s.circle == 0 {
+		s.place += ds
+		return
+	}
+	if s.circled += ds / math.Abs(s.circle); s.circled >= 2*math.Pi {
+		s.place += (s.circled - 2*math.Pi) * math.Abs(s.circle)
+		s.circle, s.circled = 0, 0
+	}
 }
 
 func (m *model) changePhase() {
@@ -144,6 +169,10 @@ func (m *model) changePhase() {
 		if m.now() >= m.until {
 			m.phase = driving
 			m.next++
+		}
+	case standing:
+		if m.now() >= m.until {
+			m.phase = driving
 		}
 	case parked:
 		if m.now() >= m.until {
@@ -170,18 +199,30 @@ func (m *model) beginLap() {
 		m.fuel = 0.96 * fuelTank // somebody was at the filling station
 	}
 	m.planLap()
+	for m.stops[m.next].place < m.place+30 && !m.stops[m.next].park { // it was towed past them
+		m.next++
+	}
 }
 
 // accelerate decides the acceleration of the coming step.
 func (m *model) accelerate(here routePoint) {
+	if m.act(here) {
+		return
+	}
 	if m.phase != driving {
 		m.accel = 0
 		return
 	}
 	left := m.stops[m.next].place - m.place
 	want := min(here.speed*m.hurry, math.Sqrt(2*brakingStop*max(0, left-0.3)))
+	if m.script != nil {
+		want = min(want, calm)
+	}
 	pull := 2.4 - 0.05*m.speed // what this driver asks of the engine
 	a := min((want-m.speed)/(4*dt), pull, m.accel+2.5*dt)
+	if m.easing = m.easing && m.speed > want+0.1; m.easing {
+		a = max(a, -brakingStop)
+	}
 	a = max(a, -hardest)
 	m.accel = max(a, -m.speed/dt) // a car does not brake into reverse
 }
@@ -191,13 +232,27 @@ func (m *model) accelerate(here routePoint) {
 type drive struct {
 	mu          sync.Mutex
 	seed        uint64
+	script      Script
 	current     model
 	checkpoints []model // the beginnings of the last loops, oldest first
 }
 
 const checkpointsKept = 8
 
-func newDrive(seed uint64) *drive { return &drive{seed: seed, current: newModel(seed)} }
+func newDrive(seed uint64) *drive { return newScripted(seed, nil) }
+
+// newScripted is a drive on which a script is done.
+func newScripted(seed uint64, s Script) *drive {
+	d := &drive{seed: seed, script: slices.Clone(s)}
+	d.current = d.beginning()
+	return d
+}
+
+func (d *drive) beginning() model {
+	m := newModel(d.seed)
+	m.script = d.script
+	return m
+}
 
 // at is the vehicle at drive time t.
 func (d *drive) at(t time.Duration) state {
@@ -217,10 +272,7 @@ func (d *drive) at(t time.Duration) state {
 	}
 	s := d.current.state
 	tau := (t % stepTime).Seconds()
-	ds := s.speed*tau + s.accel*tau*tau/2
-	s.place += ds
-	s.path += ds
-	s.odometer += ds / 1000
+	s.move(s.speed*tau + s.accel*tau*tau/2)
 	s.speed = max(0, s.speed+s.accel*tau)
 	return s
 }
@@ -243,12 +295,15 @@ func (d *drive) rewind(step int64) {
 			return
 		}
 	}
-	d.current = newModel(d.seed)
+	d.current = d.beginning()
 }
 
 // position is where the antenna is, and where the vehicle heads.
 func (s state) position() (lat, lon, altitude, heading float64) {
 	p := munich.at(s.place)
+	if s.circle != 0 {
+		p.x, p.y, p.heading = s.around(p)
+	}
 	lat, lon = degrees(p.x, p.y)
 	return lat, lon, p.altitude, p.heading
 }

@@ -112,7 +112,11 @@ func (m *model) heat() {
 	if m.coolant > 88 {
 		thermostat += (m.coolant - 88) * 150
 	}
-	m.coolant += (0.35*power - thermostat*(m.coolant-m.ambient)) * dt / 60000
+	if c, ok := m.overheated(); ok {
+		m.coolant += min(max(c-m.coolant, -2*dt), 2*dt)
+	} else {
+		m.coolant += (0.35*power - thermostat*(m.coolant-m.ambient)) * dt / 60000
+	}
 	m.oil += (m.coolant + 6*m.load - m.oil) * dt / 120
 	m.intake += (m.ambient + 4 + 12*math.Exp(-m.speed/4) - m.intake) * dt / 60
 	if !m.warm && m.coolant > 70 {

@@ -31,6 +31,8 @@ import (
 type Config struct {
 	// Seed chooses the drive: traffic lights, weather, the state of the car.
 	Seed uint64
+	// Script is what the driver does besides driving calmly; nil drives as traffic goes.
+	Script Script
 	// Speedup is drive time per real time; 0 means 1. It shortens the search for
 	// the car's protocol as well, and nothing else of the wire.
 	Speedup float64
@@ -136,12 +138,12 @@ func Start(ctx context.Context, c Config) (*Vehicle, error) {
 		return nil, errors.Join(fmt.Errorf("start the GPS receiver: %w", err), v.Close())
 	}
 	if obdLine != nil {
-		car := newCar(newDrive(c.Seed), clock, c.OBD)
+		car := newCar(newScripted(c.Seed, c.Script), clock, c.OBD)
 		v.adapter = newAdapter(obdLine, car, truth, c)
 		v.running.Go(func() { v.adapter.run(ctx) })
 	}
 	if gpsLine != nil {
-		v.receiver = newReceiver(gpsLine, newDrive(c.Seed), clock, truth, c)
+		v.receiver = newReceiver(gpsLine, newScripted(c.Seed, c.Script), clock, truth, c)
 		v.running.Go(func() { v.receiver.run(ctx) })
 	}
 	return v, nil
@@ -229,7 +231,7 @@ func (c Config) withDefaults() (Config, error) {
 	case c.OBD.Baud < 0 || c.GPS.Baud < 0:
 		return c, errors.New("a negative baud rate")
 	}
-	return c, nil
+	return c, c.Script.check()
 }
 
 // fastest is the greatest Speedup: the steps of the drive must be walked.
