@@ -1,6 +1,7 @@
 package drive
 
 import (
+	"cmp"
 	"time"
 
 	"telemetryd/internal/telemetry"
@@ -8,7 +9,9 @@ import (
 
 // Config says what to look for.
 type Config struct {
-	Trips Trips // trip.go
+	Trips   Trips   // trip.go
+	Driving Driving // the zero Driving looks for no event of driving
+	Limit   int     // bytes that a message takes at the most; 0 means telemetry.MaxBatchBytes
 }
 
 // Drive follows one vehicle. Its methods are called by one goroutine, in order of time; Mode
@@ -19,6 +22,7 @@ type Drive struct {
 	parts     []part
 	mode      Mode
 	trips     *trips
+	around    around
 }
 
 // part finds one kind of thing. It keeps what it needs of the past itself.
@@ -32,7 +36,12 @@ type part interface {
 // New returns a Drive that has seen nothing.
 func New(c Config) *Drive {
 	d := &Drive{Config: c, situation: situation{values: map[string]value{}}, trips: newTrips(c.Trips)}
-	d.parts = []part{d.trips}
+	d.parts = append(d.parts, d.trips)
+	d.parts = append(d.parts, c.Driving.parts()...)
+	if c.Driving.Readings {
+		d.around.limit = cmp.Or(c.Limit, telemetry.MaxBatchBytes)
+	}
+	d.parts = append(d.parts, &d.around) // the last: it waits for what the others found
 	return d
 }
 
@@ -49,7 +58,9 @@ func (d *Drive) Observe(r telemetry.Reading) (kept telemetry.Reading, events []t
 	for _, p := range d.parts {
 		p.reading(&d.situation, r)
 	}
-	return r, append(events, d.situation.happened()...)
+	kept = r
+	d.around.keep(kept)
+	return kept, append(events, d.situation.happened()...)
 }
 
 // Pass says that it is now, since boot.

@@ -13,7 +13,10 @@ type situation struct {
 	values map[string]value
 	trip   string // id of the trip under way
 	parked bool
+	limit  float64 // km/h that the place allows; 0: it has none of its own
+	motion motion
 	events []telemetry.Event
+	wanted []wanted // events that the readings around them are to follow
 }
 
 // value is the newest of a signal.
@@ -28,6 +31,7 @@ func (s *situation) take(r telemetry.Reading) {
 	for _, f := range r.Fields {
 		s.values[f.Name] = value{f.Value, r.Arrived}
 	}
+	s.motion.take(r)
 }
 
 // number is the newest number of a signal when it is not older than limit.
@@ -83,6 +87,16 @@ func (s *situation) position(at time.Duration) *telemetry.Position {
 
 // report notes that something happened.
 func (s *situation) report(e telemetry.Event) { s.events = append(s.events, e) }
+
+// reportWithReadings notes that something happened, and that the readings around it are
+// wanted, too.
+func (s *situation) reportWithReadings(e telemetry.Event, id string) {
+	if e.TripID == "" {
+		e.TripID = s.trip
+	}
+	s.report(e)
+	s.wanted = append(s.wanted, wanted{e, id})
+}
 
 // happened returns what was reported since it was last asked.
 func (s *situation) happened() []telemetry.Event {

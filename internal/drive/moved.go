@@ -1,0 +1,118 @@
+package drive
+
+import (
+	"math"
+	"time"
+
+	"telemetryd/internal/telemetry"
+)
+
+// moved finds that a parked vehicle is somewhere else though nobody started it: towed,
+// or rolled away.
+type moved struct {
+	limit   float64 // m
+	car     bool    // has told its speeds: without, nobody knows whether somebody drives
+	parked  bool
+	since   time.Duration // that it was parked
+	left    time.Duration // when it was no longer taken as parked
+	anchor  *anchor       // where it was parked; nil when nothing is looked for
+	away    time.Duration // since it is too far from there
+	rolling time.Duration // when it last had a speed
+}
+
+// anchor is the mean of the first fixes of a parked vehicle.
+type anchor struct {
+	latitude, longitude float64
+	fixes               float64
+}
+
+// movedData is the data of moved_while_parked.
+type movedData struct {
+	EventID    string  `json:"event_id"`
+	DistanceM  float64 `json:"distance_m"`
+	ThresholdM float64 `json:"threshold_m"`
+	SpeedKMH   float64 `json:"speed_kmh"`
+	ParkedS    float64 `json:"parked_for_s"`
+}
+
+const (
+	anchorFixes  = 10
+	anchorWithin = 30.0 // m that fixes of a vehicle at rest differ by
+	movedFor     = 10 * time.Second
+	movedFrom    = 5.0 // km/h: a fix that wanders in a garage has no such speed
+	rollsWithin  = time.Minute
+	// armedFor is how long after it was taken as parked a vehicle is still looked after: its
+	// movement is what ends that, too.
+	armedFor       = 10 * time.Minute
+	metresInDegree = 111195.0 // in a degree, on a sphere of 6371 km
+)
+
+func (m *moved) reading(s *situation, r telemetry.Reading) {
+	var latitude, longitude, kmh float64
+	fields := 0
+	for _, f := range r.Fields {
+		x, ok := f.Value.Float()
+		switch {
+		case !ok:
+		case f.Name == "engine_speed_rpm" || f.Name == "vehicle_speed_kmh":
+			m.car = true
+			if x > 0 {
+				m.anchor = nil // somebody drives
+			}
+		case f.Name == "latitude":
+			latitude, fields = x, fields+1
+		case f.Name == "longitude":
+			longitude, fields = x, fields+1
+		case f.Name == "gps_speed_kmh":
+			kmh = x
+		}
+	}
+	if fields == 2 && m.anchor != nil {
+		m.fix(s, latitude, longitude, kmh)
+	}
+}
+
+func (m *moved) pass(s *situation) {
+	switch {
+	case s.parked && !m.parked:
+		m.since, m.away, m.rolling, m.left = s.now, 0, 0, 0
+		if m.anchor = nil; m.car {
+			m.anchor = new(anchor)
+		}
+	case !s.parked && m.parked:
+		m.left = s.now
+	case !s.parked && m.anchor != nil && s.now-m.left > armedFor:
+		m.anchor = nil
+	}
+	m.parked = s.parked
+}
+
+// fix takes where the vehicle is.
+func (m *moved) fix(s *situation, latitude, longitude, kmh float64) {
+	a := m.anchor
+	far := a.distance(latitude, longitude)
+	if kmh >= movedFrom {
+		m.rolling = s.now
+	}
+	switch {
+	case far < anchorWithin && a.fixes < anchorFixes && kmh < movedFrom || a.fixes == 0:
+		a.fixes++
+		a.latitude += (latitude - a.latitude) / a.fixes
+		a.longitude += (longitude - a.longitude) / a.fixes
+	case far < m.limit:
+		m.away = 0
+	case m.away == 0:
+		m.away = s.now
+	case s.now-m.away >= movedFor && m.rolling > 0 && s.now-m.rolling <= rollsWithin:
+		d := movedData{newEventID(), rounded(far, 0), m.limit, kmh, seconds(s.now - m.since)}
+		s.reportWithReadings(telemetry.Event{Type: "moved_while_parked", Severity: telemetry.Warning, At: s.now, Position: s.position(s.now), Data: d}, d.EventID)
+		m.anchor = nil // told once
+	}
+}
+
+// distance is how far a place is from the anchor, in metres: flat, as it is near.
+func (a *anchor) distance(latitude, longitude float64) float64 {
+	north := (latitude - a.latitude) * metresInDegree
+	east := math.Remainder(longitude-a.longitude, 360) * metresInDegree * math.Cos(latitude*math.Pi/180)
+	return math.Hypot(north, east)
+}
