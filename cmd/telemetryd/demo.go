@@ -17,6 +17,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/listeners"
 	"github.com/mochi-mqtt/server/v2/packets"
 
+	"telemetryd/internal/drive"
 	"telemetryd/internal/port"
 	"telemetryd/internal/publish"
 	"telemetryd/sim"
@@ -26,6 +27,7 @@ type demoCommand struct {
 	VehicleID string  `default:"demo" help:"Topic segment that names the vehicle."`
 	Broker    string  `placeholder:"URL" help:"A real broker in place of the embedded one."`
 	Seed      uint64  `default:"1" help:"Chooses the drive."`
+	Script    string  `placeholder:"WHAT" help:"What the driver does besides driving calmly: events draws some of each kind, or a YAML file (docs/events.md)."`
 	Speedup   float64 `default:"1" help:"Drive time per real time."`
 }
 
@@ -37,6 +39,10 @@ const demoInterval = time.Second
 func (c *demoCommand) Run(ctx context.Context, s streams) error {
 	if !idPattern.MatchString(c.VehicleID) {
 		return badVehicleID(c.VehicleID)
+	}
+	script, err := readScript(c.Script, c.Seed)
+	if err != nil {
+		return &usageError{err}
 	}
 	state, err := os.MkdirTemp("", "telemetryd-demo-")
 	if err != nil {
@@ -60,7 +66,7 @@ func (c *demoCommand) Run(ctx context.Context, s streams) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	vehicle, err := sim.Start(ctx, sim.Config{
-		Seed: c.Seed, Speedup: c.Speedup,
+		Seed: c.Seed, Script: script, Speedup: c.Speedup,
 		OBD: sim.OBDConfig{Listen: "pty", Baud: 38400},
 		GPS: sim.GPSConfig{Listen: "pty", Baud: 9600},
 	})
@@ -92,8 +98,9 @@ func demoOptions(c *demoCommand, v *sim.Vehicle, target publish.Broker, state st
 	o := options{
 		vehicleID: c.VehicleID, clientID: "telemetryd-" + c.VehicleID, brokers: []publish.Broker{target},
 		topicPrefix: "vehicles", stateDir: state, bufferSize: 64 << 20, batchInterval: demoInterval, maxRequests: 20,
-		fastest: 500 * max(1, c.Speedup),
+		fastest: 500 * max(1, c.Speedup), driving: drive.UsualDriving,
 	}
+	o.driving.OverspeedKMH = usualThresholds.OverspeedKMH // a script has something to break
 	for _, part := range []struct {
 		address string
 		source  *source

@@ -89,7 +89,7 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 	link := new(publish.Link)
 	account := openAccount(o, link, clock, health, log)
 	trips, keepTrip := openTrips(o.trips, o.stateDir, clock, health, log)
-	vehicle := drive.New(drive.Config{Trips: trips})
+	vehicle := drive.New(drive.Config{Trips: trips, Driving: o.driving, Limit: o.batchLimit()})
 	rec := recorder.New(recorder.Config{
 		VehicleID: o.vehicleID, Clock: clock, Store: buffer, Meaning: vehicle, Interval: o.batchInterval, Columns: o.form.Columns,
 		Limit: o.batchLimit(), Few: account.Spent, Health: health, Log: log,

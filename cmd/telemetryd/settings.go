@@ -97,6 +97,7 @@ type options struct {
 	bufferAge     time.Duration // 0: no bound
 	credentials   publish.Credentials
 	trips         drive.Trips
+	driving       drive.Driving
 	logLevel      slog.Level
 	logJSON       bool
 }
@@ -287,6 +288,9 @@ func (s *settings) judge() (options, error) {
 		failed("state-dir", err)
 	}
 	o.limits = s.judgeLimits(wrong)
+	o.driving = s.sections.driving.judge(func(key, value, allowed string) {
+		errs = append(errs, fmt.Errorf("%s: %s: %q is not allowed; allowed: %s", s.origin["driving"], key, value, allowed))
+	})
 	o.credentials = publish.Credentials{Username: s.Username, PasswordFile: s.PasswordFile, CAFile: s.CAFile, CertFile: s.CertFile, KeyFile: s.KeyFile,
 		ServerName: s.ServerName, ALPN: judgeTLS(s.ServerName, s.ALPN, wrong)}
 	if (s.CertFile == "") != (s.KeyFile == "") {

@@ -19,6 +19,7 @@ type simCommand struct {
 	OBD      string        `name:"obd" default:"pty" help:"Where the ELM327 is: pty, pty:/path/of/a/link, tcp://127.0.0.1:35000, serial:///dev/ttyUSB1?baud=38400 or off."`
 	GPS      string        `name:"gps" default:"pty" help:"Where the GPS receiver is: pty, tcp://127.0.0.1:35001, serial:///dev/ttyUSB2?baud=9600 or off."`
 	Seed     uint64        `default:"1" help:"Chooses the drive; the same seed gives the same drive."`
+	Script   string        `placeholder:"WHAT" help:"What the driver does besides driving calmly: events draws some of each kind, or a YAML file (docs/events.md)."`
 	Speedup  float64       `default:"1" help:"Drive time per real time."`
 	Baud     int           `name:"obd-baud" default:"38400" help:"Rate of the adapter's wire, 0 for no pacing."`
 	ECUDelay time.Duration `name:"ecu-delay" default:"10ms" help:"How long the car takes to answer."`
@@ -55,8 +56,12 @@ func (c *simCommand) Run(ctx context.Context, s streams) (err error) {
 		defer f.Close()
 		truth = f
 	}
+	script, err := readScript(c.Script, c.Seed)
+	if err != nil {
+		return &usageError{err}
+	}
 	vehicle, err := sim.Start(ctx, sim.Config{
-		Seed: c.Seed, Speedup: c.Speedup, Truth: truth,
+		Seed: c.Seed, Script: script, Speedup: c.Speedup, Truth: truth,
 		OBD: sim.OBDConfig{Listen: c.OBD, Baud: c.Baud, ECUDelay: c.ECUDelay, Protocol: c.Protocol[0], ECUs: c.ECUs},
 		GPS: sim.GPSConfig{Listen: c.GPS, Rate: c.GPSRate, Baud: c.GPSBaud, NoFixFor: c.NoFixFor, Rollover: c.Rollover},
 	})

@@ -60,17 +60,17 @@ const (
 func (t *trips) figures(trip *trip) TripEnd {
 	k := &trip.known
 	e := TripEnd{
-		DurationS: seconds(k.Elapsed), UnmeasuredS: seconds(min(k.Unmeasured, k.Elapsed)),
+		DurationS: inSeconds(k.Elapsed), UnmeasuredS: inSeconds(min(k.Unmeasured, k.Elapsed)),
 		StartPosition: trip.begin, EndPosition: trip.end,
 	}
 	if k.SpeedKnown > 0 {
-		e.MovingS, e.Stops = seconds(k.Moving), telemetry.Number(float64(k.Stops), 0)
+		e.MovingS, e.Stops = inSeconds(k.Moving), telemetry.Number(float64(k.Stops), 0)
 		e.MaxSpeedKMH, e.MaxSpeedSource = telemetry.Number(k.FastestKMH, 0), "wheels"
 		if !k.Wheels || k.FastestFix > k.FastestKMH {
 			e.MaxSpeedKMH, e.MaxSpeedSource = telemetry.Number(k.FastestFix, 1), "gps"
 		}
 		if k.EngineKnown > 0 {
-			e.IdleS = seconds(k.Idle)
+			e.IdleS = inSeconds(k.Idle)
 		}
 	}
 	if m, source := k.distance(); source != "" {
@@ -80,7 +80,7 @@ func (t *trips) figures(trip *trip) TripEnd {
 	return e
 }
 
-func seconds(d time.Duration) telemetry.Value { return telemetry.Number(d.Seconds(), 1) }
+func inSeconds(d time.Duration) telemetry.Value { return telemetry.Number(d.Seconds(), 1) }
 
 // distance is the way in m by the best that measured it; an empty source for nothing.
 func (t *tally) distance() (m float64, source string) {
