@@ -101,6 +101,9 @@ func demoOptions(c *demoCommand, v *sim.Vehicle, target publish.Broker, state st
 		fastest: 500 * max(1, c.Speedup), driving: drive.UsualDriving,
 	}
 	o.driving.OverspeedKMH = usualThresholds.OverspeedKMH // a script has something to break
+	if c.Speedup > 1 {
+		o.driving = drive.Driving{} // all of it would be harsh
+	}
 	for _, part := range []struct {
 		address string
 		source  *source
