@@ -88,8 +88,14 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 	}
 	link := new(publish.Link)
 	account := openAccount(o, link, clock, health, log)
-	trips, keepTrip := openTrips(o.trips, o.stateDir, clock, health, log)
-	vehicle := drive.New(drive.Config{Trips: trips, Driving: o.driving, Limit: o.batchLimit()})
+	meaning := drive.Config{Driving: o.driving, Limit: o.batchLimit(), Fences: o.fences}
+	var keepTrip func(context.Context)
+	meaning.Trips, keepTrip = openTrips(o.trips, o.stateDir, clock, health, log)
+	if o.fences != nil {
+		log.Info("geofences are watched", "fences", o.fences.Len())
+		meaning.Inside, meaning.KeepInside = openInside(o.stateDir, log)
+	}
+	vehicle := drive.New(meaning)
 	rec := recorder.New(recorder.Config{
 		VehicleID: o.vehicleID, Clock: clock, Store: buffer, Meaning: vehicle, Interval: o.batchInterval, Columns: o.form.Columns,
 		Limit: o.batchLimit(), Few: account.Spent, Health: health, Log: log,

@@ -12,8 +12,9 @@ import (
 // Sections are settings that have a structure: they stand in the file alone. Each has its
 // own file here, section_NAME.go, with its texts as they are written and how they are judged.
 type sections struct {
-	trips   tripsText
-	driving drivingText
+	trips     tripsText
+	driving   drivingText
+	Geofences geofences
 }
 
 // section is where one of them goes: a pointer to a struct, map or list with yaml tags.
@@ -22,8 +23,9 @@ type section struct{ target any }
 // targets are the sections by their key.
 func (s *sections) targets() map[string]any {
 	return map[string]any{
-		"trips":   section{&s.trips},
-		"driving": section{&s.driving},
+		"trips":     section{&s.trips},
+		"driving":   section{&s.driving},
+		"geofences": section{&s.Geofences},
 	}
 }
 

@@ -80,6 +80,7 @@ type options struct {
 	fastest       float64 // km/h that the vehicle cannot reach; 0: no car does
 	rates         map[string]float64
 	own           []obd.OwnSignal
+	fences        *drive.Fences // nil: none
 	maxRequests   float64
 	obdProbe      bool
 	record        string // directory; empty for none
@@ -235,6 +236,9 @@ func (s *settings) judge() (options, error) {
 			errs = append(errs, fmt.Errorf("%s: %w", own.where, err))
 		}
 		o.own = append(o.own, signal)
+	}
+	if o.fences, err = s.judgeGeofences(); err != nil {
+		errs = append(errs, err)
 	}
 	if o.rates, err = parseRates(s.Signals, o.own); err != nil {
 		failed("signals", err)

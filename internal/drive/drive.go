@@ -12,6 +12,11 @@ type Config struct {
 	Trips   Trips   // trip.go
 	Driving Driving // the zero Driving looks for no event of driving
 	Limit   int     // bytes that a message takes at the most; 0 means telemetry.MaxBatchBytes
+	// Fences are the places to watch; nil: none. Inside are those of them that the vehicle
+	// was in when KeepInside was last called, which may be nil.
+	Fences     *Fences
+	Inside     []string
+	KeepInside func(fences []string)
 }
 
 // Drive follows one vehicle. Its methods are called by one goroutine, in order of time; Mode
@@ -37,6 +42,9 @@ type part interface {
 func New(c Config) *Drive {
 	d := &Drive{Config: c, situation: situation{values: map[string]value{}}, trips: newTrips(c.Trips)}
 	d.parts = append(d.parts, d.trips)
+	if c.Fences != nil { // before driving events, which ask for the limit
+		d.parts = append(d.parts, newGeofences(c.Fences, c.Inside, c.KeepInside))
+	}
 	d.parts = append(d.parts, c.Driving.parts()...)
 	if c.Driving.Readings {
 		d.around.limit = cmp.Or(c.Limit, telemetry.MaxBatchBytes)

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"path/filepath"
+
+	"telemetryd/internal/drive"
+	"telemetryd/internal/telemetry"
+)
+
+// geofences is the section of the places to watch, as it is written.
+type geofences struct {
+	File string `yaml:"file"`
+}
+
+// judgeGeofences reads the places of the section; nil when it is not there. A file that
+// is not named from the root on is looked for beside the settings file.
+func (s *settings) judgeGeofences() (*drive.Fences, error) {
+	where, given := s.origin["geofences"]
+	if !given {
+		return nil, nil
+	}
+	file := s.sections.Geofences.File
+	if file == "" {
+		return nil, fmt.Errorf("%s: no file: allowed: {file: fences.geojson}, a GeoJSON file", where)
+	}
+	if !filepath.IsAbs(file) {
+		file = filepath.Join(filepath.Dir(s.ConfigFile), file)
+	}
+	fences, err := drive.LoadFences(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s: %w; a name without a folder is looked for beside the settings file", where, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", where, err)
+	}
+	return fences, nil
+}
+
+// insideFile keeps which fences the vehicle is in over restarts: their ids or names, and
+// no position.
+type insideFile struct {
+	Inside []string `json:"inside"`
+}
+
+// openInside returns the fences that the vehicle was in, and how they are kept.
+func openInside(stateDir string, log *slog.Logger) (inside []string, keep func([]string)) {
+	path := filepath.Join(stateDir, "geofences")
+	var f insideFile
+	b, err := telemetry.LoadKept(path)
+	if err == nil {
+		err = json.Unmarshal(b, &f)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		log.Warn("which geofences the vehicle was in is not known: those that it is in now are told as first seen", "error", err)
+	}
+	return f.Inside, func(inside []string) {
+		b, err := json.Marshal(insideFile{inside})
+		if err == nil {
+			err = telemetry.SaveKept(path, b)
+		}
+		if err != nil {
+			log.Warn("which geofences the vehicle is in could not be kept: a restart may tell them again", "error", err)
+		}
+	}
+}
