@@ -13,7 +13,8 @@ import (
 	"github.com/paulmach/orb/planar"
 )
 
-// Bounds of a file of fences: what a small Pi reads in seconds and holds in 50 MB.
+// Bounds of a file of fences. 10,000 polygons of 100 corners take 20 MB, and 100 MB for a
+// moment while they are read.
 const (
 	maxFenceFile     = 64 << 20 // bytes
 	maxFences        = 20_000
@@ -29,17 +30,13 @@ const (
 // LoadFences reads the fences of a GeoJSON file (RFC 7946). Errors name the file, the
 // feature by its number in the file, what is wrong with it and what is allowed.
 func LoadFences(path string) (*Fences, error) {
-	f, err := os.Open(path)
+	info, err := os.Stat(path)
+	if err == nil && info.Size() > maxFenceFile {
+		return nil, fmt.Errorf("%s: it is larger than %d MiB; simplify the polygons, or leave out fences that this vehicle never comes to", path, maxFenceFile>>20)
+	}
+	b, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read the geofences: %w", err)
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxFenceFile+1))
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("read the geofences: %w", err)
-	case len(b) > maxFenceFile:
-		return nil, fmt.Errorf("%s: it is larger than %d MiB; simplify the polygons, or leave out fences that this vehicle never comes to", path, maxFenceFile>>20)
 	}
 	fences, err := parseFences(b)
 	if err != nil {
@@ -66,7 +63,7 @@ func parseFences(b []byte) (*Fences, error) {
 	if err := f.collection(); err != nil {
 		return nil, f.where(err)
 	}
-	return &f.fences, nil
+	return new(f.fences), nil // a pointer into f would hold the file
 }
 
 // where says which feature an error is of, and for what is no JSON the line.
