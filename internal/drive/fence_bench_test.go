@@ -14,12 +14,12 @@ import (
 	"telemetryd/sim"
 )
 
-// manyFences are 10,000 polygons of 100 corners around Munich, each some 300 m wide.
-func manyFences(tb testing.TB) *Fences {
+// manyFences are so many polygons of 100 corners around Munich, each some 300 m wide.
+func manyFences(tb testing.TB, n int) *Fences {
 	tb.Helper()
 	random := rand.New(rand.NewPCG(1, 2))
 	var features []string
-	for i := range 10_000 {
+	for i := range n {
 		longitude, latitude := 11.2+0.8*random.Float64(), 48+0.4*random.Float64()
 		var ring []string
 		for k := range 100 {
@@ -29,7 +29,7 @@ func manyFences(tb testing.TB) *Fences {
 		}
 		features = append(features, fmt.Sprintf(`{"type":"Feature","properties":{"name":%d},"geometry":{"type":"Polygon","coordinates":[[%s,%s]]}}`, i, strings.Join(ring, ","), ring[0]))
 	}
-	f, err := parseFences(fmt.Appendf(nil, `{"type":"FeatureCollection","features":[%s]}`, strings.Join(features, ",")))
+	f, err := parseFences(fmt.Appendf(nil, `{"type":"FeatureCollection","features":[%s]}`, strings.Join(features, ",")), mostFences)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -48,7 +48,7 @@ func (f *Fences) naively(p orb.Point) (in []int) {
 
 // Boxes leave nothing out that a look at every fence finds.
 func TestBoxes(t *testing.T) {
-	f := manyFences(t)
+	f := manyFences(t, 1000)
 	seed := rand.Uint64()
 	random := rand.New(rand.NewPCG(seed, 0))
 	found := 0
@@ -69,7 +69,7 @@ func TestBoxes(t *testing.T) {
 // BenchmarkFix is what a fix costs with 10,000 fences, beside a look at every one of them
 // (orb's own containment, which has a box of its own but makes it anew each time).
 func BenchmarkFix(b *testing.B) {
-	f := manyFences(b)
+	f := manyFences(b, 10_000)
 	truth := truthOf(sim.NewDrive(1), 15*time.Minute)
 	b.Run("boxes", func(b *testing.B) {
 		d := New(Config{Fences: f})

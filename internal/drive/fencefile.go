@@ -16,16 +16,22 @@ import (
 // Bounds of a file of fences. 10,000 polygons of 100 corners take 20 MB, and 100 MB for a
 // moment while they are read.
 const (
-	maxFenceFile     = 64 << 20 // bytes
-	maxFences        = 20_000
-	maxVertices      = 1_500_000 // of all fences
-	maxFenceVertices = 100_000   // of one: its containment is asked with each fix
-	maxFenceRadius   = 100_000   // metres
-	maxFenceName     = 128       // bytes
-	maxFenceLimit    = 400       // km/h
+	maxFenceFile   = 64 << 20 // bytes
+	maxFenceRadius = 100_000  // metres
+	maxFenceName   = 128      // bytes
+	maxFenceLimit  = 400      // km/h
 	// maxCircleLatitude keeps circles off the poles, where degrees of longitude end.
 	maxCircleLatitude = 85
 )
+
+// fenceBounds are how many there may be.
+type fenceBounds struct {
+	fences  int
+	corners int // of all of them
+	each    int // corners of one: whether it contains a fix is asked often
+}
+
+var mostFences = fenceBounds{fences: 20_000, corners: 1_500_000, each: 100_000}
 
 // LoadFences reads the fences of a GeoJSON file (RFC 7946). Errors name the file, the
 // feature by its number in the file, what is wrong with it and what is allowed.
@@ -38,7 +44,7 @@ func LoadFences(path string) (*Fences, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the geofences: %w", err)
 	}
-	fences, err := parseFences(b)
+	fences, err := parseFences(b, mostFences)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -49,17 +55,18 @@ func LoadFences(path string) (*Fences, error) {
 // the file is the largest feature.
 type fenceFile struct {
 	*json.Decoder
-	content  []byte
-	fences   Fences
-	vertices int
-	known    map[string]int // number of the feature by key
-	feature  int            // the one that is read, from 1
-	name     string         // of it
+	content []byte
+	most    fenceBounds
+	fences  Fences
+	corners int
+	known   map[string]int // number of the feature by key
+	feature int            // the one that is read, from 1
+	name    string         // of it
 }
 
-func parseFences(b []byte) (*Fences, error) {
+func parseFences(b []byte, most fenceBounds) (*Fences, error) {
 	b = bytes.TrimPrefix(b, []byte("\xef\xbb\xbf")) // Windows' mark of UTF-8
-	f := &fenceFile{Decoder: json.NewDecoder(bytes.NewReader(b)), content: b, known: map[string]int{}}
+	f := &fenceFile{Decoder: json.NewDecoder(bytes.NewReader(b)), content: b, most: most, known: map[string]int{}}
 	if err := f.collection(); err != nil {
 		return nil, f.where(err)
 	}
@@ -140,8 +147,8 @@ func (f *fenceFile) features() error {
 	}
 	for n := 1; f.More(); n++ {
 		f.feature, f.name = n, ""
-		if n > maxFences {
-			return fmt.Errorf("there are more than %d fences; leave out those that this vehicle never comes to", maxFences)
+		if n > f.most.fences {
+			return fmt.Errorf("there are more than %d fences; leave out those that this vehicle never comes to", f.most.fences)
 		}
 		var written json.RawMessage
 		if err := f.Decode(&written); err != nil {
@@ -271,8 +278,8 @@ func (f *fenceFile) shape(one *fence, kind string, coordinates json.RawMessage, 
 		}
 		var polygon orb.Polygon
 		for k, positions := range rings {
-			if mine += len(positions); mine > maxFenceVertices || f.vertices+mine > maxVertices {
-				return bound, fmt.Errorf("too many corners: more than %d in a fence, or %d in all; simplify the polygons (mapshaper.org, or Simplify in QGIS)", maxFenceVertices, maxVertices)
+			if mine += len(positions); mine > f.most.each || f.corners+mine > f.most.corners {
+				return bound, fmt.Errorf("too many corners: more than %d in a fence, or %d in all; simplify the polygons (mapshaper.org, or Simplify in QGIS)", f.most.each, f.most.corners)
 			}
 			ring, err := readRing(positions)
 			if err != nil {
@@ -282,7 +289,7 @@ func (f *fenceFile) shape(one *fence, kind string, coordinates json.RawMessage, 
 		}
 		one.polygons = append(one.polygons, polygon)
 	}
-	f.vertices += mine
+	f.corners += mine
 	bound = one.polygons.Bound()
 	one.plane = planeAt(bound.Center())
 	for i, polygon := range one.polygons {

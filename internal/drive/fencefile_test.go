@@ -60,9 +60,8 @@ func TestFenceFileErrors(t *testing.T) {
 		{"around the world", oneFeature(named, "Polygon", `[[[179,0],[-179,0],[-179,1],[179,1],[179,0]]]`), `an edge goes around the world: cut what lies on both sides of the antimeridian`},
 		{"circle over the antimeridian", oneFeature(`{"name":"Fiji","radius_m":2000}`, "Point", `[179.99,-16]`), `its circle reaches over the antimeridian`},
 		{"circle at a pole", oneFeature(`{"name":"Pole","radius_m":2000}`, "Point", `[0,89.9]`), `a circle reaches to latitude 85 at the most`},
-		{"too many corners", oneFeature(named, "Polygon", `[[`+strings.Repeat("[1,2],", maxFenceVertices)+`[1,2]]]`), `too many corners: more than 100000 in a fence`},
 	} {
-		f, err := parseFences([]byte(c.file))
+		f, err := parseFences([]byte(c.file), mostFences)
 		if err == nil || !strings.Contains(err.Error(), c.want) || f != nil {
 			t.Errorf("%s: %v\nwant %s", c.name, err, c.want)
 		}
@@ -71,6 +70,7 @@ func TestFenceFileErrors(t *testing.T) {
 
 // The bounds of a file hold over all of its fences.
 func TestFenceFileBounds(t *testing.T) {
+	t.Parallel()
 	many := func(n int, feature func(i int) string) []byte {
 		features := make([]string, n)
 		for i := range features {
@@ -81,21 +81,25 @@ func TestFenceFileBounds(t *testing.T) {
 	circle := func(i int) string {
 		return fmt.Sprintf(`{"type":"Feature","properties":{"name":%d,"radius_m":5},"geometry":{"type":"Point","coordinates":[11,48]}}`, i)
 	}
-	if f, err := parseFences(many(maxFences, circle)); err != nil || f.Len() != maxFences {
-		t.Errorf("%d fences: %v", maxFences, err)
+	large := func(i int) string { // 10 corners
+		return fmt.Sprintf(`{"type":"Feature","id":%d,"geometry":{"type":"MultiPolygon","coordinates":[%s,%s]}}`, i, square, square)
 	}
-	if _, err := parseFences(many(maxFences+1, circle)); err == nil || !strings.Contains(err.Error(), "there are more than 20000 fences") {
-		t.Error(err)
-	}
-	ring := strings.Repeat("[11,48],[12,48],[12,49],[11,49],", maxFenceVertices/4-1) + "[11,48],[12,48],[12,49],[11,48]"
-	large := func(i int) string {
-		return fmt.Sprintf(`{"type":"Feature","id":%d,"geometry":{"type":"Polygon","coordinates":[[%s]]}}`, i, ring)
-	}
-	if _, err := parseFences(many(maxVertices/maxFenceVertices, large)); err != nil {
-		t.Error(err)
-	}
-	if _, err := parseFences(many(maxVertices/maxFenceVertices+1, large)); err == nil || !strings.Contains(err.Error(), "feature 16") || !strings.Contains(err.Error(), "too many corners") {
-		t.Error(err)
+	few := fenceBounds{fences: 20, corners: 150, each: 10}
+	for _, c := range []struct {
+		file []byte
+		most fenceBounds
+		want string // empty: nothing is wrong
+	}{
+		{many(20, circle), few, ""},
+		{many(21, circle), few, "feature 21, line 1: there are more than 20 fences; leave out"},
+		{many(15, large), few, ""},
+		{many(16, large), few, `feature 16 ("15"), line 1: too many corners: more than 10 in a fence, or 150 in all; simplify`},
+		{many(1, large), fenceBounds{20, 150, 9}, `feature 1 ("0"), line 1: too many corners: more than 9 in a fence`},
+	} {
+		_, err := parseFences(c.file, c.most)
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%v, want %q", err, c.want)
+		}
 	}
 	path := filepath.Join(t.TempDir(), "large.geojson")
 	file, err := os.Create(path)
@@ -113,13 +117,13 @@ func TestFenceFileBounds(t *testing.T) {
 
 // Holes, several polygons, circles, altitudes and what else programs write.
 func TestFenceShapes(t *testing.T) {
-	f, err := parseFences([]byte("\xef\xbb\xbf" + `{"name":"layer","crs":{"type":"name"},"features":[
+	f, err := parseFences([]byte("\xef\xbb\xbf"+`{"name":"layer","crs":{"type":"name"},"features":[
  {"type":"Feature","id":7,"bbox":[1,2,3,4],"properties":{"name":"Ring road","speed_limit_kmh":60,"stroke":"#f00","note":null},"geometry":{"type":"Polygon","coordinates":
   [[[11,48,519],[11.04,48,519],[11.04,48.04,519],[11,48.04,519],[11,48,519]],[[11.01,48.01],[11.03,48.01],[11.03,48.03],[11.01,48.03],[11.01,48.01]]]}},
  {"type":"Feature","id":"b","properties":{"name":null,"radius_m":null},"geometry":{"type":"MultiPolygon","coordinates":
   [[[[11,48],[11.01,48],[11.01,48.01],[11,48.01],[11,48]]],[[[11.02,48],[11.03,48],[11.03,48.01],[11.02,48.01],[11.02,48]]]]}},
  {"type":"Feature","properties":{"name":"Gate","radius_m":250.5},"geometry":{"type":"Point","coordinates":[11.02,48.02]}}
-],"type":"FeatureCollection"}`))
+],"type":"FeatureCollection"}`), mostFences)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +180,7 @@ func FuzzFences(f *testing.F) {
 	f.Add([]byte(oneFeature(`{"name":"b","radius_m":30}`, "Point", `[11,48]`)))
 	f.Add([]byte(oneFeature(`{"name":"c"}`, "MultiPolygon", `[`+square+`]`, `{"type":"Feature","id":1}`)))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		fences, err := parseFences(b)
+		fences, err := parseFences(b, mostFences)
 		if err != nil {
 			if fences != nil || !strings.Contains(err.Error(), "line ") {
 				t.Errorf("%v, %v", fences, err)

@@ -63,7 +63,7 @@ func routeFences(t *testing.T, d *sim.Drive) *Fences {
 		`{"type":"Feature","properties":{"name":"home","radius_m":100},"geometry":{"type":"Point","coordinates":[11.582,48.1351]}}`,
 		`{"type":"Feature","properties":{"name":"city"},"geometry":{"type":"Polygon","coordinates":`+polygon(box(11.4, 48, 11.7, 48.3))+`}}`,
 		beside(d, 345*time.Second, 380*time.Second, 20), beside(d, 610*time.Second, 735*time.Second, 20))
-	f, err := parseFences([]byte(file))
+	f, err := parseFences([]byte(file), mostFences)
 	if err != nil {
 		t.Fatal(err)
 	}

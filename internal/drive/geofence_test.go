@@ -34,7 +34,7 @@ func newHandDriven(t *testing.T, inside ...string) *handDriven {
 	}
 	fences, err := parseFences(fmt.Appendf(nil, `{"type":"FeatureCollection","features":[
 {"type":"Feature","id":"d1","properties":{"name":"Depot","speed_limit_kmh":30},"geometry":{"type":"Polygon","coordinates":%s}},
-{"type":"Feature","properties":{"name":"Bay","speed_limit_kmh":10},"geometry":{"type":"Polygon","coordinates":%s}}]}`, coordinates(ring(100)), coordinates(ring(8))))
+{"type":"Feature","properties":{"name":"Bay","speed_limit_kmh":10},"geometry":{"type":"Polygon","coordinates":%s}}]}`, coordinates(ring(100)), coordinates(ring(8))), mostFences)
 	if err != nil {
 		t.Fatal(err)
 	}
