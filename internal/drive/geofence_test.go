@@ -63,7 +63,10 @@ func (r *handDriven) fix(east, north, kmh, hdop float64) {
 func (r *handDriven) observe(reading telemetry.Reading) {
 	_, events := r.Observe(reading)
 	for _, e := range events {
-		c := e.Data.(Crossing)
+		c, ok := e.Data.(Crossing)
+		if !ok { // the limit of a fence may be broken, too
+			continue
+		}
 		text := fmt.Sprintf("%s %s at %v", e.Type, c.Name, e.At-time.Minute)
 		if c.FirstSeen {
 			text += ", first seen"
