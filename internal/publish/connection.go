@@ -202,6 +202,7 @@ func (p *publisher) deliver(ctx context.Context, c *connection) error {
 		if c.isLost() && closedByBroker(c.cause) {
 			p.suspects.closed(s.underway)
 			s.closed()
+			s.ended()
 		}
 	}()
 	p.lanes.connected()
@@ -209,9 +210,16 @@ func (p *publisher) deliver(ctx context.Context, c *connection) error {
 		_, there, err := p.Store.Get(lsn)
 		return there || err != nil
 	})
+	s.renew()
 	s.status()
 	s.listen()
 	s.announceGaps()
+	var besides <-chan time.Time
+	if len(s.retained.all) > 0 {
+		every := time.NewTicker(time.Second)
+		defer every.Stop()
+		besides = every.C
+	}
 	upkeep := time.NewTicker(statusEvery)
 	defer upkeep.Stop()
 	limit := cmp.Or(p.ackLimit, ackLimit)
@@ -262,6 +270,7 @@ func (p *publisher) deliver(ctx context.Context, c *connection) error {
 			if len(s.underway) > 0 && time.Since(s.underway[0].at) > limit {
 				c.lose(errNoPUBACK)
 			}
+		case <-besides: // fill looks
 		case <-ended:
 		case <-c.lost:
 		}
@@ -273,6 +282,9 @@ func (p *publisher) deliver(ctx context.Context, c *connection) error {
 func (s *sender) fill(withBacklog bool) error {
 	s.tell()
 	s.sentence()
+	if withBacklog { // else there is little time
+		s.beside()
+	}
 	for to, ok := s.room(); ok; to, ok = s.room() {
 		if !withBacklog {
 			to = min(to, timely)
@@ -440,6 +452,9 @@ func (s *sender) settle() error {
 	s.underway = s.underway[1:]
 	s.count[m.rank()]--
 	s.bytes[m.rank()] -= m.bytes
+	if m.beside != nil {
+		s.arrived(m.beside)
+	}
 	if m.lsn != 0 {
 		s.lanes.acknowledged(m.lsn)
 		s.published(m.lane)

@@ -33,6 +33,7 @@ const (
 	event    lane = "events"
 	backfill lane = "backfill"
 	statusOf lane = "status"
+	besideOf lane = "" // a Retained: it has a topic of its own
 )
 
 // rank is an order of sending; the first goes first. Emergencies are events, and leave as
@@ -87,8 +88,9 @@ type parcel struct {
 	lsn     uint64
 	record  spool.Record
 	message telemetry.Record
-	urgent  bool  // an emergency
-	invalid error // the record is none: a mistake that must not block the rest
+	urgent  bool     // an emergency
+	beside  *besides // of a message past the buffer
+	invalid error    // the record is none: a mistake that must not block the rest
 }
 
 func newLanes(store Store, clock *telemetry.Clock) *lanes {

@@ -52,6 +52,8 @@ type Config struct {
 	// It is asked before each message.
 	Backlog func() bool
 	Data    func() *telemetry.Data // for the status; may be nil
+	Few     func() bool            // whether as little as possible is to be sent; may be nil
+	Beside  []Retained             // what goes past the buffer
 
 	ackLimit time.Duration // 0 means ackLimit
 }
@@ -87,6 +89,7 @@ type publisher struct {
 	patience atomic.Int64 // how much longer than pingLimit a PINGRESP may take
 	sessions tls.ClientSessionCache
 	limiter  *rate.Limiter
+	retained retained
 }
 
 // Run publishes until ctx ends; it then sends what is live, says that it is offline
@@ -107,8 +110,14 @@ func Run(ctx context.Context, c Config) {
 	if c.Data == nil {
 		c.Data = func() *telemetry.Data { return nil }
 	}
+	if c.Few == nil {
+		c.Few = func() bool { return false }
+	}
 	p := &publisher{Config: c, lanes: newLanes(c.Store, c.Clock), former: newFormer(c.Form), sessions: tls.NewLRUClientSessionCache(len(c.Brokers)),
 		limiter: c.Limits.limiter()}
+	for _, r := range c.Beside {
+		p.retained.all = append(p.retained.all, &besides{Retained: r})
+	}
 	retry := backoff.NewExponentialBackOff()
 	retry.InitialInterval, retry.MaxInterval = firstRetry, lastRetry
 	kicked := 0 // connections in a row that the broker ended soon
