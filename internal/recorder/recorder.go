@@ -61,8 +61,10 @@ type Config struct {
 	Columns   bool          // it will leave in this form: its size counts, too
 	Limit     int           // bytes that a batch takes at the most as a message; 0 means telemetry.MaxBatchBytes
 	Few       func() bool   // whether values are to be few now (thin.go); nil: never
-	Health    Health
-	Log       *slog.Logger
+	// Kept is told of each reading that may be recorded, at once; nil: nobody is.
+	Kept   func(telemetry.Reading)
+	Health Health
+	Log    *slog.Logger
 }
 
 const (
@@ -93,6 +95,9 @@ func New(c Config) *Recorder {
 	}
 	if c.Few == nil {
 		c.Few = func() bool { return false }
+	}
+	if c.Kept == nil {
+		c.Kept = func(telemetry.Reading) {}
 	}
 	return &Recorder{
 		Config:   c,
@@ -190,6 +195,7 @@ func (r *Recorder) drain() {
 func (r *Recorder) observe(reading telemetry.Reading) (begun bool) {
 	kept, events := r.Meaning.Observe(reading)
 	r.happened(events)
+	r.Kept(kept)
 	return r.add(kept)
 }
 
