@@ -17,6 +17,9 @@ type Config struct {
 	Fences     *Fences
 	Inside     []string
 	KeepInside func(fences []string)
+	Privacy    Privacy
+	// A fix is kept no more often than this, moving and parked; 0: each.
+	FixEvery, ParkedFixEvery time.Duration
 }
 
 // Drive follows one vehicle. Its methods are called by one goroutine, in order of time; Mode
@@ -28,6 +31,7 @@ type Drive struct {
 	mode      Mode
 	trips     *trips
 	around    around
+	thin      thinner
 }
 
 // part finds one kind of thing. It keeps what it needs of the past itself.
@@ -40,7 +44,7 @@ type part interface {
 
 // New returns a Drive that has seen nothing.
 func New(c Config) *Drive {
-	d := &Drive{Config: c, situation: situation{values: map[string]value{}}, trips: newTrips(c.Trips)}
+	d := &Drive{Config: c, situation: situation{values: map[string]value{}, privacy: newCurtain(c.Privacy)}, trips: newTrips(c.Trips)}
 	d.parts = append(d.parts, d.trips)
 	if c.Fences != nil { // before driving events, which ask for the limit
 		d.parts = append(d.parts, newGeofences(c.Fences, c.Inside, c.KeepInside))
@@ -66,9 +70,9 @@ func (d *Drive) Observe(r telemetry.Reading) (kept telemetry.Reading, events []t
 	for _, p := range d.parts {
 		p.reading(&d.situation, r)
 	}
-	kept = r
-	d.around.keep(kept)
-	return kept, append(events, d.situation.happened()...)
+	shown := d.situation.shown(r)
+	d.around.keep(shown)
+	return d.thin.of(shown, d.fixEvery()), append(events, d.situation.happened()...)
 }
 
 // Pass says that it is now, since boot.

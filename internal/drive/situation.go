@@ -17,6 +17,8 @@ type situation struct {
 	motion motion
 	events []telemetry.Event
 	wanted []wanted // events that the readings around them are to follow
+
+	privacy curtain
 }
 
 // value is the newest of a signal.
@@ -28,6 +30,7 @@ type value struct {
 // take notes the values of a reading.
 func (s *situation) take(r telemetry.Reading) {
 	s.now = max(s.now, r.Arrived)
+	s.privacy.see(r)
 	for _, f := range r.Fields {
 		s.values[f.Name] = value{f.Value, r.Arrived}
 	}
@@ -70,19 +73,6 @@ func (s *situation) speed() (v speed, ok bool) {
 func (s *situation) engine() (turns, ok bool) {
 	rpm, _, ok := s.number("engine_speed_rpm", wheelsLimit)
 	return rpm > 0, ok
-}
-
-// position is the last one known, and its age at a time since boot; nil while there is none.
-func (s *situation) position(at time.Duration) *telemetry.Position {
-	latitude, there := s.values["latitude"]
-	longitude, ok := s.values["longitude"]
-	if !ok || !there || latitude.at != longitude.at {
-		return nil
-	}
-	p := telemetry.Position{AgeMS: max(0, at-latitude.at).Milliseconds()}
-	p.Latitude, _ = latitude.Float()
-	p.Longitude, _ = longitude.Float()
-	return &p
 }
 
 // report notes that something happened.
