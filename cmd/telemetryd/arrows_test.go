@@ -13,7 +13,7 @@ import (
 // not named here may use no room at all.
 var arrows = map[string][]string{
 	"telemetryd/cmd/telemetryd": {
-		"telemetryd/internal/action", "telemetryd/internal/budget", "telemetryd/internal/drive", "telemetryd/internal/gps", "telemetryd/internal/obd", "telemetryd/internal/port", "telemetryd/internal/publish",
+		"telemetryd/internal/action", "telemetryd/internal/budget", "telemetryd/internal/drive", "telemetryd/internal/gps", "telemetryd/internal/homeassistant", "telemetryd/internal/obd", "telemetryd/internal/port", "telemetryd/internal/publish",
 		"telemetryd/internal/record", "telemetryd/internal/recorder", "telemetryd/internal/spool", "telemetryd/internal/status", "telemetryd/internal/telemetry", "telemetryd/ledger", "telemetryd/sim",
 	},
 	"telemetryd/internal/obd":       {"telemetryd/internal/port", "telemetryd/internal/telemetry"},
@@ -31,6 +31,8 @@ var arrows = map[string][]string{
 	"telemetryd/internal/telemetry": {},
 	"telemetryd/ledger":             {},
 	"telemetryd/sim":                {},
+
+	"telemetryd/internal/homeassistant": {"telemetryd/internal/telemetry"},
 }
 
 func TestImportArrows(t *testing.T) {

@@ -21,7 +21,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"telemetryd/internal/budget"
-	"telemetryd/internal/drive"
 	"telemetryd/internal/gps"
 	"telemetryd/internal/obd"
 	"telemetryd/internal/port"
@@ -88,17 +87,11 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 	}
 	link := new(publish.Link)
 	account := openAccount(o, link, clock, health, log)
-	meaning := drive.Config{Driving: o.driving, Limit: o.batchLimit(), Fences: o.fences}
-	var keepTrip func(context.Context)
-	meaning.Trips, keepTrip = openTrips(o.trips, o.stateDir, clock, health, log)
-	if o.fences != nil {
-		log.Info("geofences are watched", "fences", o.fences.Len())
-		meaning.Inside, meaning.KeepInside = openInside(o.stateDir, log)
-	}
-	vehicle := drive.New(meaning)
+	vehicle, keepMeaning := openMeaning(o, clock, health, log)
+	latest := &telemetry.Latest{Coarse: o.privacy.Coarse()}
 	rec := recorder.New(recorder.Config{
 		VehicleID: o.vehicleID, Clock: clock, Store: buffer, Meaning: vehicle, Interval: o.batchInterval, Columns: o.form.Columns,
-		Limit: o.batchLimit(), Few: account.Spent, Health: health, Log: log,
+		Limit: o.batchLimit(), Few: account.Spent, Kept: latest.Note, Health: health, Log: log,
 	})
 	rec.Begin(streamStart(buffer, clock))
 
@@ -121,13 +114,14 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 			Brokers: o.brokers, ClientID: o.clientID, Credentials: o.credentials, TopicPrefix: o.topicPrefix,
 			VehicleID: o.vehicleID, StreamID: streamID, Form: o.form, Limits: o.limits, WriteOnly: o.writeOnly, Version: version,
 			Store: buffer, Clock: clock, Health: health, HealthChanged: health.Changed(), Rates: rates.Read, Log: log,
-			Link: link, Backlog: account.Backlog, Data: account.Status,
+			Link: link, Backlog: account.Backlog, Data: account.Status, Few: account.Spent,
+			Beside: o.beside(latest, clock, log),
 		})
 	})
 	sending.Go(func() { account.Run(publishing) })
 	sending.Go(func() { system.follow(publishing, log) })
 	sending.Go(func() { keepClock(publishing) })
-	sending.Go(func() { keepTrip(publishing) })
+	sending.Go(func() { keepMeaning(publishing) })
 	writing.Go(func() { rec.Run(recording) })
 	if !o.obd.off {
 		reading.Go(func() {

@@ -12,8 +12,8 @@ import (
 	"telemetryd/internal/telemetry"
 )
 
-// geofences is the section of the places to watch, as it is written.
-type geofences struct {
+// geofencesText is the section of the places to watch, as it is written.
+type geofencesText struct {
 	File string `yaml:"file"`
 }
 
@@ -24,7 +24,7 @@ func (s *settings) judgeGeofences() (*drive.Fences, error) {
 	if !given {
 		return nil, nil
 	}
-	file := s.sections.Geofences.File
+	file := s.sections.geofences.File
 	if file == "" {
 		return nil, fmt.Errorf("%s: no file: allowed: {file: fences.geojson}, a GeoJSON file", where)
 	}

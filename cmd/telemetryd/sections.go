@@ -14,7 +14,8 @@ import (
 type sections struct {
 	trips     tripsText
 	driving   drivingText
-	Geofences geofences
+	geofences geofencesText
+	privacy   privacyText
 }
 
 // section is where one of them goes: a pointer to a struct, map or list with yaml tags.
@@ -25,7 +26,8 @@ func (s *sections) targets() map[string]any {
 	return map[string]any{
 		"trips":     section{&s.trips},
 		"driving":   section{&s.driving},
-		"geofences": section{&s.Geofences},
+		"geofences": section{&s.geofences},
+		"privacy":   section{&s.privacy},
 	}
 }
 

@@ -69,6 +69,14 @@ type settings struct {
 	own           []ownText         // of the file only
 	sections      sections          // the same
 	origin        map[string]string // by flag name: where its value came from
+
+	Profile             string `placeholder:"NAME" help:"vehicle, or tracker: a trailer or container with a GPS receiver alone, on little data. It changes defaults; what is set goes before it. Default vehicle."`
+	Latest              string `placeholder:"DURATION" help:"Publish the newest value of each signal, retained, at most this often, as 5s; or off. Default off."`
+	Position            string `placeholder:"DURATION" help:"Publish the position alone, retained, at most this often, as 10s; or off. Default off."`
+	FixEvery            string `placeholder:"DURATION" help:"Keep a fix of the receiver at most this often; 0 for each. Default 0."`
+	ParkedFixEvery      string `placeholder:"DURATION" help:"The same while the vehicle is parked. Default 0."`
+	HomeAssistant       yes    `placeholder:"YES" help:"Tell Home Assistant of this vehicle; turns --latest 5s and --position 10s on. Default no."`
+	HomeAssistantPrefix string `placeholder:"PREFIX" help:"Discovery prefix of Home Assistant. Default homeassistant."`
 }
 
 // options are the settings after they were judged.
@@ -101,6 +109,11 @@ type options struct {
 	driving       drive.Driving
 	logLevel      slog.Level
 	logJSON       bool
+
+	privacy                  drive.Privacy // without its secret
+	latest, position         time.Duration // how often at most; 0: not
+	fixEvery, parkedFixEvery time.Duration // 0: each
+	homeAssistant            string        // discovery prefix; empty for none
 }
 
 // source is where readings come from.
@@ -167,6 +180,10 @@ func (s *settings) targets() map[string]any {
 		"key-file": &s.KeyFile, "server-name": &s.ServerName, "alpn": &s.ALPN, "keep-alive": &s.KeepAlive, "max-message": &s.MaxMessage,
 		"publish-rate": &s.PublishRate, "in-flight": &s.InFlight, "retain": &s.Retain, "log-level": &s.LogLevel, "log-format": &s.LogFormat,
 	}
+	maps.Copy(all, map[string]any{
+		"profile": &s.Profile, "latest": &s.Latest, "position": &s.Position, "fix-every": &s.FixEvery, "parked-fix-every": &s.ParkedFixEvery,
+		"home-assistant": (*string)(&s.HomeAssistant), "home-assistant-prefix": &s.HomeAssistantPrefix,
+	})
 	maps.Copy(all, s.sections.targets())
 	return all
 }
@@ -196,6 +213,7 @@ func (s *settings) judge() (options, error) {
 		errs = append(errs, fmt.Errorf("%s: %w", cmp.Or(s.origin[name], "--"+name), err))
 	}
 
+	s.applyProfile(wrong)
 	switch o.vehicleID = s.VehicleID; {
 	case o.vehicleID == "":
 		errs = append(errs, errors.New("no vehicle id: give --vehicle-id, TELEMETRYD_VEHICLE_ID or vehicle_id in the file; allowed: "+allowedID))
@@ -290,6 +308,10 @@ func (s *settings) judge() (options, error) {
 	}
 	if o.stateDir, err = stateDir(s.StateDir); err != nil {
 		failed("state-dir", err)
+	}
+	s.judgeNow(&o, wrong)
+	if o.privacy, err = s.sections.privacy.judge(cmp.Or(s.origin["privacy"], "privacy")); err != nil {
+		errs = append(errs, err)
 	}
 	o.limits = s.judgeLimits(wrong)
 	o.driving = s.sections.driving.judge(func(key, value, allowed string) {
