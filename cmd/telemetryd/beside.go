@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"telemetryd/internal/drive"
 	"telemetryd/internal/homeassistant"
 	"telemetryd/internal/publish"
 	"telemetryd/internal/telemetry"
@@ -22,28 +23,56 @@ const (
 	// discoveryAgain is how seldom the message, which is large, is sent for nothing but a new
 	// connection.
 	discoveryAgain = time.Hour
+	// parkedEvery is how often a vehicle that is parked says how it is, once parkedSettles has
+	// passed, in which what it does not measure any more becomes too old.
+	parkedEvery   = time.Hour
+	parkedSettles = 5 * time.Minute
 )
 
 // beside is what is published past the buffer: how things are now.
-func (o options) beside(latest *telemetry.Latest, clock *telemetry.Clock, log *slog.Logger) (all []publish.Retained) {
+func (o options) beside(latest *telemetry.Latest, clock *telemetry.Clock, mode *drive.Mode, log *slog.Logger) (all []publish.Retained) {
+	parked := func() bool {
+		is, _ := mode.Parked()
+		return is
+	}
 	topic := o.topicPrefix + "/" + o.vehicleID + "/"
 	if o.latest > 0 {
-		all = append(all, publish.Retained{Topic: topic + "latest", Every: o.latest, Message: func(last []byte) []byte {
+		all = append(all, publish.Retained{Topic: topic + "latest", Every: o.latest, Message: fewWhile(parked, func(last []byte) []byte {
 			zero, _ := clock.Zero()
 			return latest.Message(last, clock.Uptime(), zero)
-		}})
+		})})
 	}
 	if o.position > 0 {
-		all = append(all, publish.Retained{Topic: topic + "position", Every: o.position, Message: func(last []byte) []byte {
+		all = append(all, publish.Retained{Topic: topic + "position", Every: o.position, Message: fewWhile(parked, func(last []byte) []byte {
 			zero, _ := clock.Zero()
 			return latest.Position(last, zero)
-		}})
+		})})
 	}
 	if o.homeAssistant != "" {
 		d := openDiscovery(o, latest, log)
 		all = append(all, publish.Retained{Topic: d.device.Topic(), Every: discoveryEvery, Again: discoveryAgain, Message: d.message})
 	}
 	return all
+}
+
+// fewWhile lets a message out seldom while the vehicle is parked; at once on a new connection.
+func fewWhile(parked func() bool, message func(last []byte) []byte) func(last []byte) []byte {
+	var since, sent time.Time
+	return func(last []byte) []byte {
+		switch is := parked(); {
+		case !is:
+			since = time.Time{}
+		case since.IsZero():
+			since = time.Now()
+		case last != nil && time.Since(since) > parkedSettles && time.Since(sent) < parkedEvery:
+			return nil
+		}
+		m := message(last)
+		if m != nil {
+			sent = time.Now()
+		}
+		return m
+	}
 }
 
 // discovery is what Home Assistant is told of the vehicle. Which signals the car has is

@@ -115,7 +115,7 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 			VehicleID: o.vehicleID, StreamID: streamID, Form: o.form, Limits: o.limits, WriteOnly: o.writeOnly, Version: version,
 			Store: buffer, Clock: clock, Health: health, HealthChanged: health.Changed(), Rates: rates.Read, Log: log,
 			Link: link, Backlog: account.Backlog, Data: account.Status, Few: account.Spent,
-			Beside: o.beside(latest, clock, log),
+			Beside: o.beside(latest, clock, vehicle.Mode(), log),
 		})
 	})
 	sending.Go(func() { account.Run(publishing) })

@@ -84,10 +84,11 @@ func (l *Latest) Note(r Reading) {
 	if ofReceiver {
 		l.position = Reading{Arrived: r.Arrived, FixTime: r.FixTime, Fields: slices.Clone(r.Fields)}
 		if _, shown := find(r, "latitude"); !shown { // it is not to be told any more
-			delete(l.values, "latitude")
-			delete(l.values, "longitude")
-			delete(l.values, "altitude_m")
-			delete(l.values, "heading_deg")
+			for _, name := range positionFields {
+				if _, ok := find(r, name); !ok {
+					delete(l.values, name)
+				}
+			}
 		}
 	}
 }

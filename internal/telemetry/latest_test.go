@@ -41,7 +41,7 @@ func TestLatestAges(t *testing.T) {
 			`"fuel_level_pct":50,"odometer_km":1,"gps_speed_kmh":2`},
 		{"it was used since", []Reading{read(0, "odometer_km", 1.), read(5*minute, "gps_speed_kmh", 50.)}, 5 * minute, `"gps_speed_kmh":50`},
 		{"and then the rest is old, too", []Reading{read(0, "odometer_km", 1.), read(5*minute, "gps_speed_kmh", 50.)}, 8 * minute, ``},
-		{"hidden", []Reading{read(0, "latitude", 48., "longitude", 11., "altitude_m", 500., "heading_deg", 90., "fix", "3d"), read(1, "satellites", 9., "fix", "3d")}, 2,
+		{"hidden", []Reading{read(0, "latitude", 48., "longitude", 11., "altitude_m", 500., "heading_deg", 90., "gps_speed_kmh", 50., "fix", "3d"), read(1, "satellites", 9., "fix", "3d")}, 2,
 			`"satellites":9,"fix":"3d"`},
 	} {
 		var l Latest
