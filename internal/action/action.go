@@ -2,12 +2,15 @@
 // events.
 //
 // It promises that no shell sees anything of it; that one program runs at a time, and none
-// longer than its time-out: then it, and what it started, is killed; that what it prints is
-// kept up to a bound; and that a program which cannot be started is an error that says so.
+// longer than its time-out: then it, and what it started, is told to end (SIGTERM), and
+// killed half a second later; that nobody waits for another's program for ever; that what it
+// prints is kept up to a bound; and that a program which cannot be started is an error that
+// says so.
 package action
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,16 +27,24 @@ type Program struct {
 	Argv    []string
 	Timeout time.Duration // 0 means DefaultTimeout
 	Env     []string      // beside the daemon's own, as NAME=value
+	Wait    time.Duration // how long it may wait for another's end; 0 means DefaultWait
 }
 
 const (
 	// DefaultTimeout is how long a program may run.
 	DefaultTimeout = 10 * time.Second
+	// DefaultWait is how long a program may wait for the end of the one that runs.
+	DefaultWait = 30 * time.Second
 	// MostOutput is how much is kept of what a program prints, in bytes.
 	MostOutput = 4 << 10
-	// waitDelay is how long pipes may stay open after the end.
+	// moment is what a program has to end by itself, for example to set a pin back.
+	moment = 500 * time.Millisecond
+	// waitDelay is how long pipes may stay open after the end; longer than moment.
 	waitDelay = time.Second
 )
+
+// ErrBusy is that a program was not started, for another one ran all the time.
+var ErrBusy = errors.New("another program still runs")
 
 // Result is how a program ended.
 type Result struct {
@@ -43,29 +54,51 @@ type Result struct {
 }
 
 // Runner runs one program at a time. The zero Runner is ready; it is safe for concurrent use.
-type Runner struct{ one sync.Mutex }
+type Runner struct {
+	ready sync.Once
+	turn  chan struct{} // holds one while a program runs
+}
+
+// take waits for the turn of a program. The caller gives it back with release.
+func (r *Runner) take(ctx context.Context, wait time.Duration) error {
+	r.ready.Do(func() { r.turn = make(chan struct{}, 1) })
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	limit := time.NewTimer(wait)
+	defer limit.Stop()
+	select {
+	case r.turn <- struct{}{}:
+		return nil
+	case <-limit.C:
+		return fmt.Errorf("%w after %v", ErrBusy, wait)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (r *Runner) release() { <-r.turn }
 
 // Run runs p and waits for its end. The error tells why it did not end well; the Result is
-// what there is, in either case.
+// what there is, in either case. The time that p waits for its turn is none of its time-out.
 func (r *Runner) Run(ctx context.Context, p Program) (Result, error) {
 	if len(p.Argv) == 0 {
 		return Result{}, errors.New("no program is named")
 	}
-	r.one.Lock()
-	defer r.one.Unlock()
-	limit := p.Timeout
-	if limit == 0 {
-		limit = DefaultTimeout
+	if err := r.take(ctx, cmp.Or(p.Wait, DefaultWait)); errors.Is(err, ErrBusy) {
+		return Result{ExitCode: -1}, fmt.Errorf("%s was not started: %w", p.Argv[0], err)
+	} else if err != nil {
+		return Result{ExitCode: -1}, fmt.Errorf("%s was not started: the daemon stops", p.Argv[0])
 	}
+	defer r.release()
+	limit := cmp.Or(p.Timeout, DefaultTimeout)
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	out := &bounded{}
 	c := exec.CommandContext(ctx, p.Argv[0], p.Argv[1:]...)
 	c.Env = append(os.Environ(), p.Env...)
 	c.Stdout, c.Stderr, c.WaitDelay = out, out, waitDelay
-	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	c.Cancel = func() error { return syscall.Kill(-c.Process.Pid, syscall.SIGKILL) }
-	err := c.Run()
+	err := runGroup(ctx, c)
 	result := out.result()
 	result.ExitCode = -1
 	if c.ProcessState != nil {
@@ -84,6 +117,24 @@ func (r *Runner) Run(ctx context.Context, p Program) (Result, error) {
 	default:
 		return result, fmt.Errorf("start %s: %w", p.Argv[0], err)
 	}
+}
+
+// runGroup runs a program in a process group of its own. When ctx ends the group is told to
+// end, and killed a moment later: with it what the program started.
+func runGroup(ctx context.Context, c *exec.Cmd) error {
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	signal := func(s syscall.Signal) error { return syscall.Kill(-c.Process.Pid, s) }
+	var late *time.Timer
+	c.Cancel = func() error {
+		late = time.AfterFunc(moment, func() { _ = signal(syscall.SIGKILL) }) // gone by then, if it could
+		return signal(syscall.SIGTERM)
+	}
+	err := c.Run()
+	if late != nil { // Run has seen to it that Cancel has returned
+		late.Stop()
+		_ = signal(syscall.SIGKILL) // what took no notice, and holds no pipe
+	}
+	return err
 }
 
 // bounded keeps the beginning of what is written to it.
