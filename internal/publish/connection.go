@@ -210,6 +210,11 @@ func (p *publisher) deliver(ctx context.Context, c *connection) error {
 		_, there, err := p.Store.Get(lsn)
 		return there || err != nil
 	})
+	if !s.suspects.trial() { // emergencies are the first of all
+		if err := s.offer(emergencies); err != nil {
+			return err
+		}
+	}
 	s.renew()
 	s.status()
 	s.listen()
@@ -282,14 +287,18 @@ func (p *publisher) deliver(ctx context.Context, c *connection) error {
 func (s *sender) fill(withBacklog bool) error {
 	s.tell()
 	s.sentence()
+	down := timely
 	if withBacklog { // else there is little time
 		s.beside()
+		down = backlog
 	}
+	return s.offer(down)
+}
+
+// offer sends down to a rank while the window has room.
+func (s *sender) offer(down rank) error {
 	for to, ok := s.room(); ok; to, ok = s.room() {
-		if !withBacklog {
-			to = min(to, timely)
-		}
-		p, ok, err := s.next(to)
+		p, ok, err := s.next(min(to, down))
 		if err != nil {
 			s.Health.Set("buffer_read", unreadable(err))
 			return nil // asked again at the next change or tick
@@ -456,6 +465,9 @@ func (s *sender) settle() error {
 		s.arrived(m.beside)
 	}
 	if m.lsn != 0 {
+		if m.lane == event {
+			s.Receipts.note(m.lsn)
+		}
 		s.lanes.acknowledged(m.lsn)
 		s.published(m.lane)
 		s.suspects.left(m)

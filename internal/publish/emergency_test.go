@@ -82,6 +82,12 @@ func (r *rig) event(t *testing.T, kind string, severity telemetry.Severity) uint
 	if err != nil {
 		t.Fatal(err)
 	}
+	return r.appendEvent(t, sealed)
+}
+
+// appendEvent appends a sealed event and returns its seq, which is its LSN in a new buffer.
+func (r *rig) appendEvent(t *testing.T, sealed telemetry.Record) uint64 {
+	t.Helper()
 	payload, err := sealed.Marshal()
 	if err != nil {
 		t.Fatal(err)

@@ -48,6 +48,7 @@ type Config struct {
 	Log           *slog.Logger
 	Counters      *Counters // may be nil
 	Link          *Link     // counts what the sockets carry; may be nil
+	Receipts      *Receipts // may be nil
 	// Backlog reports whether backlog may be sent now, on a link that costs; nil: always.
 	// It is asked before each message.
 	Backlog func() bool

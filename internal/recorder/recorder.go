@@ -61,10 +61,12 @@ type Config struct {
 	Columns   bool          // it will leave in this form: its size counts, too
 	Limit     int           // bytes that a batch takes at the most as a message; 0 means telemetry.MaxBatchBytes
 	Few       func() bool   // whether values are to be few now (thin.go); nil: never
-	// Kept is told of each reading that may be recorded, at once; nil: nobody is.
-	Kept   func(telemetry.Reading)
-	Health Health
-	Log    *slog.Logger
+	Kept      func(telemetry.Reading) // is told of each reading that may be recorded, at once; nil: nobody is
+	// Happened is told of each event that the buffer took, with its message as it will
+	// leave. It must not wait. It may be nil.
+	Happened func(e telemetry.Event, message []byte)
+	Health   Health
+	Log      *slog.Logger
 }
 
 const (
@@ -81,10 +83,13 @@ type Recorder struct {
 	events   chan telemetry.Event
 	done     chan struct{}
 
+	emissions chan emission
+
 	batch  telemetry.Batch
 	newest time.Duration // reading in it
 	thin   thinner
 	sealed []spool.Entry // to be handed over
+	owed   []owed        // events among them
 }
 
 // New returns a recorder; Run makes it work.
@@ -104,6 +109,8 @@ func New(c Config) *Recorder {
 		readings: make(chan telemetry.Reading, arriving),
 		events:   make(chan telemetry.Event, arriving),
 		done:     make(chan struct{}),
+
+		emissions: make(chan emission),
 	}
 }
 
@@ -156,6 +163,8 @@ func (r *Recorder) Run(ctx context.Context) {
 					more = false
 				}
 			}
+		case m := <-r.emissions:
+			r.emit(m)
 		case <-interval.C:
 			r.closeBatch()
 		case <-look.C:
@@ -181,6 +190,8 @@ func (r *Recorder) drain() {
 			r.observe(reading)
 		case e := <-r.events:
 			r.seal(e)
+		case m := <-r.emissions:
+			r.emit(m)
 		default:
 			r.closeBatch()
 			r.correct()
@@ -236,18 +247,16 @@ func (r *Recorder) closeBatch() {
 		return
 	}
 	zero, quality := r.Clock.Zero()
-	r.accept(spool.Telemetry, r.batch.Seal(r.VehicleID, r.Clock.BootID, zero, quality))
+	if err := r.accept(spool.Telemetry, r.batch.Seal(r.VehicleID, r.Clock.BootID, zero, quality)); err != nil {
+		r.Log.Error("batch left out", "error", err) // a mistake in this program
+	}
 	r.batch.Reset()
 }
 
 func (r *Recorder) seal(e telemetry.Event) {
-	zero, quality := r.Clock.Zero()
-	rec, err := r.Meaning.Placed(e).Seal(r.VehicleID, r.Clock.BootID, zero, quality)
-	if err != nil {
+	if err := r.sealFor(e, nil); err != nil {
 		r.Log.Error("event left out", "error", err) // a mistake in this program
-		return
 	}
-	r.accept(spool.Event, rec)
 }
 
 // correct tells what the time was while it was only guessed.
@@ -259,13 +268,12 @@ func (r *Recorder) correct() {
 	}
 }
 
-func (r *Recorder) accept(c spool.Class, rec telemetry.Record) {
+func (r *Recorder) accept(c spool.Class, rec telemetry.Record) error {
 	payload, err := rec.Marshal()
-	if err != nil {
-		r.Log.Error("record left out", "error", err) // a mistake in this program
-		return
+	if err == nil {
+		r.sealed = append(r.sealed, spool.Entry{Class: c, Payload: payload})
 	}
-	r.sealed = append(r.sealed, spool.Entry{Class: c, Payload: payload})
+	return err
 }
 
 // store hands over what is sealed.
@@ -273,10 +281,12 @@ func (r *Recorder) store() {
 	if len(r.sealed) == 0 {
 		return
 	}
-	if _, err := r.Store.AppendAll(r.sealed); err != nil {
+	records, err := r.Store.AppendAll(r.sealed)
+	if err != nil {
 		r.Log.Error("records left out", "records", len(r.sealed), "error", err) // a mistake in this program
 	}
 	r.sealed = nil
+	r.tell(records, err)
 	r.report()
 }
 
