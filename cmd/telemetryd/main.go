@@ -40,6 +40,7 @@ type commandLine struct {
 	Ports   portsCommand   `cmd:"" help:"Serial ports, what is heard there (nothing is written), and the --obd or --gps value to use."`
 	Tail    tailCommand    `cmd:"" help:"Follow a vehicle from any machine: a live table in a terminal, JSON lines in a pipe."`
 	Buffer  bufferCommand  `cmd:"" help:"Look into the buffer, or export it; also while the daemon runs."`
+	Emit    emitCommand    `cmd:"" help:"Record an event from this machine, as a panic button does: telemetryd emit emergency --note help."`
 	Version versionCommand `cmd:"" help:"Print version, commit, Go version and target."`
 }
 

@@ -22,6 +22,7 @@ import (
 
 	"telemetryd/internal/budget"
 	"telemetryd/internal/gps"
+	"telemetryd/internal/local"
 	"telemetryd/internal/obd"
 	"telemetryd/internal/port"
 	"telemetryd/internal/publish"
@@ -109,14 +110,18 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 	sending.Go(func() {
 		status.Serve(publishing, o.http, health, log, obd.Metrics(counters, rates), gps.Metrics(fixes), budget.Metrics(account, link.Sockets))
 	})
+	receipts := new(publish.Receipts)
 	sending.Go(func() {
 		publish.Run(publishing, publish.Config{
 			Brokers: o.brokers, ClientID: o.clientID, Credentials: o.credentials, TopicPrefix: o.topicPrefix,
 			VehicleID: o.vehicleID, StreamID: streamID, Form: o.form, Limits: o.limits, WriteOnly: o.writeOnly, Version: version,
 			Store: buffer, Clock: clock, Health: health, HealthChanged: health.Changed(), Rates: rates.Read, Log: log,
-			Link: link, Backlog: account.Backlog, Data: account.Status, Few: account.Spent,
+			Link: link, Receipts: receipts, Backlog: account.Backlog, Data: account.Status, Few: account.Spent,
 			Beside: o.beside(latest, clock, vehicle.Mode(), log),
 		})
+	})
+	reading.Go(func() {
+		local.Serve(sources, local.Config{Dir: o.stateDir, Recorder: rec, Store: buffer, Receipts: receipts, Uptime: uptime, Health: health})
 	})
 	sending.Go(func() { account.Run(publishing) })
 	sending.Go(func() { system.follow(publishing, log) })
