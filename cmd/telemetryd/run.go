@@ -20,6 +20,7 @@ import (
 	"github.com/oklog/ulid/v2"
 	"golang.org/x/sys/unix"
 
+	"telemetryd/internal/action"
 	"telemetryd/internal/budget"
 	"telemetryd/internal/gps"
 	"telemetryd/internal/local"
@@ -90,9 +91,12 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 	account := openAccount(o, link, clock, health, log)
 	vehicle, keepMeaning := openMeaning(o, clock, health, log)
 	latest := &telemetry.Latest{Coarse: o.privacy.Coarse()}
+	runner := new(action.Runner) // of hooks and commands
+	reach := &reached{Health: health}
+	hooks := openHooks(o, runner, vehicle.Mode(), reach, health, log)
 	rec := recorder.New(recorder.Config{
 		VehicleID: o.vehicleID, Clock: clock, Store: buffer, Meaning: vehicle, Interval: o.batchInterval, Columns: o.form.Columns,
-		Limit: o.batchLimit(), Few: account.Spent, Kept: latest.Note, Health: health, Log: log,
+		Limit: o.batchLimit(), Few: account.Spent, Kept: latest.Note, Happened: hooks.Happened, Health: health, Log: log,
 	})
 	rec.Begin(streamStart(buffer, clock))
 
@@ -102,20 +106,21 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 	defer stopSources()
 	defer stopRecording()
 	defer stopPublishing()
-	var reading, writing, sending sync.WaitGroup
+	var reading, writing, sending, acting sync.WaitGroup
+	acting.Go(func() { hooks.Run(ctx) })
 	rates, counters := new(obd.Rates), new(obd.Counters)
 	car := new(obd.Control)
 	var turning wheels
 	fixes := new(gps.Counters)
 	sending.Go(func() {
-		status.Serve(publishing, o.http, health, log, obd.Metrics(counters, rates), gps.Metrics(fixes), budget.Metrics(account, link.Sockets))
+		status.Serve(publishing, o.http, health, log, obd.Metrics(counters, rates), gps.Metrics(fixes), budget.Metrics(account, link.Sockets), hooks.Metrics())
 	})
 	receipts := new(publish.Receipts)
 	sending.Go(func() {
 		publish.Run(publishing, publish.Config{
 			Brokers: o.brokers, ClientID: o.clientID, Credentials: o.credentials, TopicPrefix: o.topicPrefix,
 			VehicleID: o.vehicleID, StreamID: streamID, Form: o.form, Limits: o.limits, WriteOnly: o.writeOnly, Version: version,
-			Store: buffer, Clock: clock, Health: health, HealthChanged: health.Changed(), Rates: rates.Read, Log: log,
+			Store: buffer, Clock: clock, Health: reach, HealthChanged: health.Changed(), Rates: rates.Read, Log: log,
 			Link: link, Receipts: receipts, Backlog: account.Backlog, Data: account.Status, Few: account.Spent,
 			Beside: o.beside(latest, clock, vehicle.Mode(), log),
 		})
@@ -159,6 +164,7 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 	vehicle.Close()
 	stopPublishing()
 	sending.Wait()
+	acting.Wait()
 	account.Close()
 	if err := buffer.Close(); err != nil { // stopped as asked all the same
 		log.Warn("the buffer did not end well: what is not on the disk is lost, or sent again", "error", err)

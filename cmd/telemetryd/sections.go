@@ -16,6 +16,7 @@ type sections struct {
 	driving   drivingText
 	geofences geofencesText
 	privacy   privacyText
+	hooks     []hookText
 }
 
 // section is where one of them goes: a pointer to a struct, map or list with yaml tags.
@@ -28,6 +29,7 @@ func (s *sections) targets() map[string]any {
 		"driving":   section{&s.driving},
 		"geofences": section{&s.geofences},
 		"privacy":   section{&s.privacy},
+		"hooks":     section{&s.hooks},
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"telemetryd/internal/drive"
+	"telemetryd/internal/hook"
 	"telemetryd/internal/obd"
 	"telemetryd/internal/port"
 	"telemetryd/internal/publish"
@@ -107,6 +108,7 @@ type options struct {
 	credentials   publish.Credentials
 	trips         drive.Trips
 	driving       drive.Driving
+	hooks         []hook.Hook
 	logLevel      slog.Level
 	logJSON       bool
 
@@ -313,6 +315,8 @@ func (s *settings) judge() (options, error) {
 	if o.privacy, err = s.sections.privacy.judge(cmp.Or(s.origin["privacy"], "privacy")); err != nil {
 		errs = append(errs, err)
 	}
+	hooks, bad := judgeHooks(s.sections.hooks, s.origin["hooks"])
+	o.hooks, errs = hooks, append(errs, bad...)
 	o.limits = s.judgeLimits(wrong)
 	o.driving = s.sections.driving.judge(func(key, value, allowed string) {
 		errs = append(errs, fmt.Errorf("%s: %s: %q is not allowed; allowed: %s", s.origin["driving"], key, value, allowed))

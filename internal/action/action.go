@@ -28,6 +28,9 @@ type Program struct {
 	Timeout time.Duration // 0 means DefaultTimeout
 	Env     []string      // beside the daemon's own, as NAME=value
 	Wait    time.Duration // how long it may wait for another's end; 0 means DefaultWait
+	// Unless is closed when the program is not wanted any more: it is not started then. One
+	// that runs goes on. It may be nil.
+	Unless <-chan struct{}
 }
 
 const (
@@ -43,8 +46,12 @@ const (
 	waitDelay = time.Second
 )
 
-// ErrBusy is that a program was not started, for another one ran all the time.
-var ErrBusy = errors.New("another program still runs")
+// Why a program was not started: another one ran all the time, or it was not wanted any more
+// when its turn came.
+var (
+	ErrBusy     = errors.New("another program still runs")
+	ErrUnwanted = errors.New("it is not wanted any more")
+)
 
 // Result is how a program ended.
 type Result struct {
@@ -60,7 +67,7 @@ type Runner struct {
 }
 
 // take waits for the turn of a program. The caller gives it back with release.
-func (r *Runner) take(ctx context.Context, wait time.Duration) error {
+func (r *Runner) take(ctx context.Context, wait time.Duration, unless <-chan struct{}) error {
 	r.ready.Do(func() { r.turn = make(chan struct{}, 1) })
 	if err := ctx.Err(); err != nil {
 		return err
@@ -69,9 +76,17 @@ func (r *Runner) take(ctx context.Context, wait time.Duration) error {
 	defer limit.Stop()
 	select {
 	case r.turn <- struct{}{}:
-		return nil
+		select {
+		case <-unless: // both at once
+			r.release()
+			return ErrUnwanted
+		default:
+			return nil
+		}
 	case <-limit.C:
 		return fmt.Errorf("%w after %v", ErrBusy, wait)
+	case <-unless:
+		return ErrUnwanted
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -85,10 +100,11 @@ func (r *Runner) Run(ctx context.Context, p Program) (Result, error) {
 	if len(p.Argv) == 0 {
 		return Result{}, errors.New("no program is named")
 	}
-	if err := r.take(ctx, cmp.Or(p.Wait, DefaultWait)); errors.Is(err, ErrBusy) {
+	if err := r.take(ctx, cmp.Or(p.Wait, DefaultWait), p.Unless); err != nil {
+		if ctx.Err() != nil {
+			err = errors.New("the daemon stops")
+		}
 		return Result{ExitCode: -1}, fmt.Errorf("%s was not started: %w", p.Argv[0], err)
-	} else if err != nil {
-		return Result{ExitCode: -1}, fmt.Errorf("%s was not started: the daemon stops", p.Argv[0])
 	}
 	defer r.release()
 	limit := cmp.Or(p.Timeout, DefaultTimeout)

@@ -51,8 +51,16 @@ func TestWaitIsBounded(t *testing.T) {
 	if err := <-stopped; err == nil || !strings.Contains(err.Error(), "true was not started: the daemon stops") {
 		t.Errorf("error: %v", err)
 	}
+	unwanted := make(chan struct{})
+	time.AfterFunc(20*time.Millisecond, func() { close(unwanted) })
+	if _, err := r.Run(t.Context(), Program{Argv: []string{"true"}, Unless: unwanted}); !errors.Is(err, ErrUnwanted) {
+		t.Errorf("error: %v", err)
+	}
 	end()
-	if _, err := r.Run(t.Context(), Program{Argv: []string{"true"}}); err != nil {
+	if _, err := r.Run(t.Context(), Program{Argv: []string{"true"}, Unless: unwanted}); !errors.Is(err, ErrUnwanted) {
+		t.Errorf("when it is free again, unwanted: %v", err)
+	}
+	if _, err := r.Run(t.Context(), Program{Argv: []string{"true"}, Unless: make(chan struct{})}); err != nil {
 		t.Errorf("when it is free again: %v", err)
 	}
 }

@@ -56,11 +56,11 @@ type Config struct {
 	VehicleID string
 	Clock     *telemetry.Clock
 	Store     Store
-	Meaning   Meaning       // nil: none
-	Interval  time.Duration // a batch is closed this long after its first reading
-	Columns   bool          // it will leave in this form: its size counts, too
-	Limit     int           // bytes that a batch takes at the most as a message; 0 means telemetry.MaxBatchBytes
-	Few       func() bool   // whether values are to be few now (thin.go); nil: never
+	Meaning   Meaning                 // nil: none
+	Interval  time.Duration           // a batch is closed this long after its first reading
+	Columns   bool                    // it will leave in this form: its size counts, too
+	Limit     int                     // bytes that a batch takes at the most as a message; 0 means telemetry.MaxBatchBytes
+	Few       func() bool             // whether values are to be few now (thin.go); nil: never
 	Kept      func(telemetry.Reading) // is told of each reading that may be recorded, at once; nil: nobody is
 	// Happened is told of each event that the buffer took, with its message as it will
 	// leave. It must not wait. It may be nil.
