@@ -10,7 +10,7 @@ FUZZTIME ?= 15000x
 # Debian packages that the tests need, each with a file by which it is known.
 PACKAGES := mosquitto mosquitto-clients dbus-daemon gpsd e2fsprogs python3-jinja2
 
-.PHONY: help run test deps build docs lint fuzz conformance torture bench-obd bench-gps bench-publish bench-spool bench-live bench-memory clean
+.PHONY: help run test deps build docs lint fuzz conformance torture bench-obd bench-gps bench-publish bench-spool bench-live bench-emergency bench-memory clean
 
 help: ## Tell what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -96,6 +96,9 @@ bench-spool: bench ## Measure the buffer beside files and bbolt: append, drain, 
 
 bench-live: bench ## Measure what a live batch waits for behind a backlog, at 1 Mbit/s and 100 ms (LONG=1: 1 GB, for 10 minutes)
 	cd tools/bench && $(if $(LONG),LIVE_FOR=10m LIVE_BEFORE=3m) nice $(OWN_NET) $(BENCH) -test.run TestLive -test.v -test.timeout 20m
+
+bench-emergency: bench ## Measure how long an emergency takes to the broker behind 100 MB of backlog, at 1 Mbit/s and 100 ms
+	cd tools/bench && nice $(OWN_NET) $(BENCH) -test.run TestEmergency -test.v -test.timeout 10m
 
 bench-memory: bench ## Measure the most memory of the daemon with 1 GB of backlog (LONG=1: for 5 minutes a case)
 	cd tools/bench && $(if $(LONG),MEMORY_FOR=5m) nice $(OWN_NET) $(BENCH) -test.run TestMemory -test.v -test.timeout 30m
