@@ -13,7 +13,7 @@ import (
 // not named here may use no room at all.
 var arrows = map[string][]string{
 	"telemetryd/cmd/telemetryd": {
-		"telemetryd/internal/action", "telemetryd/internal/budget", "telemetryd/internal/drive", "telemetryd/internal/gps", "telemetryd/internal/homeassistant", "telemetryd/internal/hook",
+		"telemetryd/internal/action", "telemetryd/internal/budget", "telemetryd/internal/command", "telemetryd/internal/drive", "telemetryd/internal/gps", "telemetryd/internal/homeassistant", "telemetryd/internal/hook",
 		"telemetryd/internal/local", "telemetryd/internal/obd", "telemetryd/internal/port", "telemetryd/internal/publish",
 		"telemetryd/internal/record", "telemetryd/internal/recorder", "telemetryd/internal/spool", "telemetryd/internal/status", "telemetryd/internal/telemetry", "telemetryd/ledger", "telemetryd/sim",
 	},
@@ -28,6 +28,7 @@ var arrows = map[string][]string{
 	"telemetryd/internal/action":    {},
 	"telemetryd/internal/hook":      {"telemetryd/internal/action", "telemetryd/internal/telemetry"},
 	"telemetryd/internal/local":     {"telemetryd/internal/spool", "telemetryd/internal/telemetry"},
+	"telemetryd/internal/command":   {"telemetryd/internal/action", "telemetryd/internal/telemetry"},
 	"telemetryd/internal/modem":     {},
 	"telemetryd/internal/port":      {},
 	"telemetryd/internal/spool":     {},

@@ -86,10 +86,11 @@ func (p *publisher) dial(ctx context.Context, b Broker) (*connection, error) {
 	if err != nil {
 		return nil, err
 	}
-	o.SetCleanSession(true).
+	o.SetCustomOpenConnectionFn(cut(o.CustomOpenConnectionFn)).
+		SetCleanSession(true).
 		SetAutoReconnect(false).
 		SetConnectRetry(false).
-		SetOrderMatters(false).
+		SetOrderMatters(true). // of commands; no handler waits
 		SetWriteTimeout(handLimit).
 		SetPingTimeout(pingLimit+time.Duration(p.patience.Load())).
 		SetKeepAlive(cmp.Or(p.Limits.KeepAlive, keepAlive)).
@@ -191,6 +192,7 @@ type sender struct {
 	echo     echo
 	pace     *pace
 	due      bool // the status has to be sent
+	asking   asking
 }
 
 // deliver sends until the connection is lost, or ctx has ended and what is live is
@@ -199,7 +201,7 @@ type sender struct {
 func (p *publisher) deliver(ctx context.Context, c *connection) error {
 	s := &sender{publisher: p, conn: c, budget: leastTimely, pace: newPace(p.limiter)}
 	defer func() {
-		if c.isLost() && closedByBroker(c.cause) {
+		if c.isLost() && closedByBroker(c.cause) && !s.blamed() {
 			p.suspects.closed(s.underway)
 			s.closed()
 			s.ended()
@@ -210,6 +212,7 @@ func (p *publisher) deliver(ctx context.Context, c *connection) error {
 		_, there, err := p.Store.Get(lsn)
 		return there || err != nil
 	})
+	p.Outbox.connected()
 	if !s.suspects.trial() { // emergencies are the first of all
 		if err := s.offer(emergencies); err != nil {
 			return err
@@ -217,6 +220,7 @@ func (p *publisher) deliver(ctx context.Context, c *connection) error {
 	}
 	s.renew()
 	s.status()
+	s.subscribe()
 	s.listen()
 	s.announceGaps()
 	var besides <-chan time.Time
@@ -254,6 +258,9 @@ func (p *publisher) deliver(ctx context.Context, c *connection) error {
 			}
 		case <-p.Store.Changed():
 		case <-s.pace.opens:
+		case <-p.Outbox.changed:
+		case <-s.asking.done:
+			s.asked()
 		case <-health:
 			s.status()
 		case <-s.echo.subscribed:
@@ -266,6 +273,7 @@ func (p *publisher) deliver(ctx context.Context, c *connection) error {
 		case <-upkeep.C:
 			s.lanes.again()
 			s.status()
+			s.subscribe()
 			s.listen()
 			s.announceGaps()
 			if p.Store.Stats().Records == 0 {
@@ -286,6 +294,9 @@ func (p *publisher) deliver(ctx context.Context, c *connection) error {
 // fill sends while the window has room.
 func (s *sender) fill(withBacklog bool) error {
 	s.tell()
+	if err := s.respond(); err != nil {
+		return err
+	}
 	s.sentence()
 	down := timely
 	if withBacklog { // else there is little time
@@ -463,6 +474,9 @@ func (s *sender) settle() error {
 	s.bytes[m.rank()] -= m.bytes
 	if m.beside != nil {
 		s.arrived(m.beside)
+	}
+	if m.answer != nil {
+		s.answered(m.answer)
 	}
 	if m.lsn != 0 {
 		if m.lane == event {

@@ -3,6 +3,7 @@ package publish
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
@@ -21,6 +22,16 @@ type Follower struct {
 	Message func(topic string, payload []byte)
 	// Said is told when the connection is there, and why it is not: nil, or the cause.
 	Said func(error)
+	// Offer is published while the connection is there, nil for nothing.
+	Offer *Offer
+}
+
+// Offer is a message that is published again and again, for somebody who may not be
+// connected: QoS 1, not retained.
+type Offer struct {
+	Topic   string
+	Payload []byte
+	Every   time.Duration
 }
 
 // Follow hands over what arrives until ctx ends. It connects for ever.
@@ -29,6 +40,7 @@ func Follow(ctx context.Context, f Follower) error {
 	if err != nil {
 		return err
 	}
+	ready := make(chan struct{}, 1) // to publish: an answer will be heard
 	o.SetCleanSession(!f.Keep).SetAutoReconnect(true).SetMaxReconnectInterval(lastRetry).SetOrderMatters(true)
 	o.SetConnectionLostHandler(func(_ mqtt.Client, err error) { f.Said(err) })
 	o.SetOnConnectHandler(func(client mqtt.Client) {
@@ -44,9 +56,19 @@ func Follow(ctx context.Context, f Follower) error {
 				err = fmt.Errorf("the broker does not allow %s to read %s", f.ClientID, f.Topic)
 			}
 			f.Said(err)
+			if err == nil {
+				select {
+				case ready <- struct{}{}:
+				default:
+				}
+			}
 		}()
 	})
 	client := mqtt.NewClient(o)
+	var offering sync.WaitGroup
+	if f.Offer != nil {
+		offering.Go(func() { f.Offer.repeat(ctx, client, ready) })
+	}
 	for wait := firstRetry; ctx.Err() == nil; wait = min(2*wait, lastRetry) {
 		token := client.Connect()
 		again := make(<-chan time.Time) // never, once it is connected
@@ -64,10 +86,30 @@ func Follow(ctx context.Context, f Follower) error {
 		}
 	}
 	client.Disconnect(farewellMS)
+	offering.Wait()
 	if f.Keep {
 		f.forget()
 	}
 	return nil
+}
+
+// repeat publishes at each connection, and meanwhile, until ctx ends.
+func (o *Offer) repeat(ctx context.Context, client mqtt.Client, ready <-chan struct{}) {
+	every := time.NewTicker(o.Every)
+	defer every.Stop()
+	var again <-chan time.Time // not before the first connection
+	for {
+		select {
+		case <-ready:
+			again = every.C
+		case <-again:
+		case <-ctx.Done():
+			return
+		}
+		if client.IsConnectionOpen() {
+			client.Publish(o.Topic, 1, false, o.Payload)
+		}
+	}
 }
 
 // refusedSubscription is the return code of a SUBACK (MQTT 3.1.1, 3.9.3).

@@ -34,6 +34,8 @@ const (
 	backfill lane = "backfill"
 	statusOf lane = "status"
 	besideOf lane = "" // a Retained: it has a topic of its own
+	// responses are no records: they come from the Outbox.
+	responses lane = "response"
 )
 
 // rank is an order of sending; the first goes first. Emergencies are events, and leave as
@@ -90,6 +92,7 @@ type parcel struct {
 	message telemetry.Record
 	urgent  bool     // an emergency
 	beside  *besides // of a message past the buffer
+	answer  *answer  // to a command; there is no record then
 	invalid error    // the record is none: a mistake that must not block the rest
 }
 

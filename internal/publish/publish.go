@@ -55,6 +55,10 @@ type Config struct {
 	Data    func() *telemetry.Data // for the status; may be nil
 	Few     func() bool            // whether as little as possible is to be sent; may be nil
 	Beside  []Retained             // what goes past the buffer
+	// Commands are subscribed for on each connection; nil: there are none. What they answer
+	// waits in Outbox, which may be nil then.
+	Commands Commands
+	Outbox   *Outbox
 
 	ackLimit time.Duration // 0 means ackLimit
 }
@@ -91,6 +95,8 @@ type publisher struct {
 	sessions tls.ClientSessionCache
 	limiter  *rate.Limiter
 	retained retained
+
+	commandsAsked subscription
 }
 
 // Run publishes until ctx ends; it then sends what is live, says that it is offline
@@ -113,6 +119,9 @@ func Run(ctx context.Context, c Config) {
 	}
 	if c.Few == nil {
 		c.Few = func() bool { return false }
+	}
+	if c.Outbox == nil {
+		c.Outbox = NewOutbox()
 	}
 	p := &publisher{Config: c, lanes: newLanes(c.Store, c.Clock), former: newFormer(c.Form), sessions: tls.NewLRUClientSessionCache(len(c.Brokers)),
 		limiter: c.Limits.limiter()}
@@ -306,15 +315,20 @@ const (
 	offlineWill // as the broker says it for us: what we knew when we connected
 )
 
-func (p *publisher) statusMessage(s state) []byte {
-	now, _ := p.Clock.Now()
-	stats := p.Store.Stats()
-	m := telemetry.Status{
-		Schema: 1, VehicleID: p.VehicleID, State: telemetry.Online, T: telemetry.FormatTime(now),
-		Version: p.Version, StreamID: p.StreamID,
+// Status is the state of the publisher as it is now, for a Config with Rates and Data.
+func (c Config) Status() telemetry.Status {
+	now, _ := c.Clock.Now()
+	stats := c.Store.Stats()
+	return telemetry.Status{
+		Schema: 1, VehicleID: c.VehicleID, State: telemetry.Online, T: telemetry.FormatTime(now),
+		Version: c.Version, StreamID: c.StreamID,
 		LastSeq: stats.LastSeq, OldestUnackedSeq: stats.OldestUnackedSeq,
-		Health: p.Health.Conditions(), Rates: p.Rates(), Data: p.Data(),
+		Health: c.Health.Conditions(), Rates: c.Rates(), Data: c.Data(),
 	}
+}
+
+func (p *publisher) statusMessage(s state) []byte {
+	m := p.Status()
 	if s != online {
 		m.State = telemetry.Offline
 	}
