@@ -39,6 +39,7 @@ type commandLine struct {
 	Decode  decodeCommand  `cmd:"" help:"Recorded raw bytes in, one JSON object per reading or fix out."`
 	Ports   portsCommand   `cmd:"" help:"Serial ports, what is heard there (nothing is written), and the --obd or --gps value to use."`
 	Tail    tailCommand    `cmd:"" help:"Follow a vehicle from any machine: a live table in a terminal, JSON lines in a pipe."`
+	Command commandCommand `cmd:"" help:"Send a command to a vehicle from any machine, or sign one."`
 	Buffer  bufferCommand  `cmd:"" help:"Look into the buffer, or export it; also while the daemon runs."`
 	Emit    emitCommand    `cmd:"" help:"Record an event from this machine, as a panic button does: telemetryd emit emergency --note help."`
 	Version versionCommand `cmd:"" help:"Print version, commit, Go version and target."`

@@ -115,18 +115,20 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 	sending.Go(func() {
 		status.Serve(publishing, o.http, health, log, obd.Metrics(counters, rates), gps.Metrics(fixes), budget.Metrics(account, link.Sockets), hooks.Metrics())
 	})
-	receipts := new(publish.Receipts)
-	sending.Go(func() {
-		publish.Run(publishing, publish.Config{
-			Brokers: o.brokers, ClientID: o.clientID, Credentials: o.credentials, TopicPrefix: o.topicPrefix,
-			VehicleID: o.vehicleID, StreamID: streamID, Form: o.form, Limits: o.limits, WriteOnly: o.writeOnly, Version: version,
-			Store: buffer, Clock: clock, Health: reach, HealthChanged: health.Changed(), Rates: rates.Read, Log: log,
-			Link: link, Receipts: receipts, Backlog: account.Backlog, Data: account.Status, Few: account.Spent,
-			Beside: o.beside(latest, clock, vehicle.Mode(), log),
-		})
-	})
+	session := publish.Config{
+		Brokers: o.brokers, ClientID: o.clientID, Credentials: o.credentials, TopicPrefix: o.topicPrefix,
+		VehicleID: o.vehicleID, StreamID: streamID, Form: o.form, Limits: o.limits, WriteOnly: o.writeOnly, Version: version,
+		Store: buffer, Clock: clock, Health: reach, HealthChanged: health.Changed(), Rates: rates.Read, Log: log,
+		Link: link, Receipts: new(publish.Receipts), Backlog: account.Backlog, Data: account.Status, Few: account.Spent,
+		Beside: o.beside(latest, clock, vehicle.Mode(), log), Outbox: publish.NewOutbox(),
+	}
+	if d := o.dispatcher(builtins(session.Status, carCommands(car, o.commands.car)), runner, clock, session.Outbox, health, log); d != nil {
+		session.Commands = d
+		reading.Go(func() { d.Run(sources) })
+	}
+	sending.Go(func() { publish.Run(publishing, session) })
 	reading.Go(func() {
-		local.Serve(sources, local.Config{Dir: o.stateDir, Recorder: rec, Store: buffer, Receipts: receipts, Uptime: uptime, Health: health})
+		local.Serve(sources, local.Config{Dir: o.stateDir, Recorder: rec, Store: buffer, Receipts: session.Receipts, Uptime: uptime, Health: health})
 	})
 	sending.Go(func() { account.Run(publishing) })
 	sending.Go(func() { system.follow(publishing, log) })

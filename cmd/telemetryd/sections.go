@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -17,6 +18,7 @@ type sections struct {
 	geofences geofencesText
 	privacy   privacyText
 	hooks     []hookText
+	commands  commandsSection
 }
 
 // section is where one of them goes: a pointer to a struct, map or list with yaml tags.
@@ -30,7 +32,32 @@ func (s *sections) targets() map[string]any {
 		"geofences": section{&s.geofences},
 		"privacy":   section{&s.privacy},
 		"hooks":     section{&s.hooks},
+		"commands":  section{&s.commands},
 	}
+}
+
+// judgeSections checks every section and returns all that is wrong.
+func (s *settings) judgeSections(o *options) (errs []error) {
+	failed := func(err error) {
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	where := func(key string) string { return cmp.Or(s.origin[key], key) }
+	var err error
+	o.trips = s.sections.trips.judge(func(err error) { failed(fmt.Errorf("%s: %w", where("trips"), err)) })
+	o.driving = s.sections.driving.judge(func(key, value, allowed string) {
+		failed(fmt.Errorf("%s: %s: %q is not allowed; allowed: %s", where("driving"), key, value, allowed))
+	})
+	o.privacy, err = s.sections.privacy.judge(where("privacy"))
+	failed(err)
+	o.commands, err = s.sections.commands.judge(o.topicPrefix+"/"+o.vehicleID, where("commands"))
+	failed(err)
+	hooks, bad := judgeHooks(s.sections.hooks, where("hooks"))
+	o.hooks, errs = hooks, append(errs, bad...)
+	o.fences, err = s.judgeGeofences()
+	failed(err)
+	return errs
 }
 
 // decode reads a section into its target. A key that is not known, one that comes twice and

@@ -109,6 +109,7 @@ type options struct {
 	trips         drive.Trips
 	driving       drive.Driving
 	hooks         []hook.Hook
+	commands      commandOptions
 	logLevel      slog.Level
 	logJSON       bool
 
@@ -257,9 +258,6 @@ func (s *settings) judge() (options, error) {
 		}
 		o.own = append(o.own, signal)
 	}
-	if o.fences, err = s.judgeGeofences(); err != nil {
-		errs = append(errs, err)
-	}
 	if o.rates, err = parseRates(s.Signals, o.own); err != nil {
 		failed("signals", err)
 	}
@@ -312,15 +310,8 @@ func (s *settings) judge() (options, error) {
 		failed("state-dir", err)
 	}
 	s.judgeNow(&o, wrong)
-	if o.privacy, err = s.sections.privacy.judge(cmp.Or(s.origin["privacy"], "privacy")); err != nil {
-		errs = append(errs, err)
-	}
-	hooks, bad := judgeHooks(s.sections.hooks, s.origin["hooks"])
-	o.hooks, errs = hooks, append(errs, bad...)
+	errs = append(errs, s.judgeSections(&o)...)
 	o.limits = s.judgeLimits(wrong)
-	o.driving = s.sections.driving.judge(func(key, value, allowed string) {
-		errs = append(errs, fmt.Errorf("%s: %s: %q is not allowed; allowed: %s", s.origin["driving"], key, value, allowed))
-	})
 	o.credentials = publish.Credentials{Username: s.Username, PasswordFile: s.PasswordFile, CAFile: s.CAFile, CertFile: s.CertFile, KeyFile: s.KeyFile,
 		ServerName: s.ServerName, ALPN: judgeTLS(s.ServerName, s.ALPN, wrong)}
 	if (s.CertFile == "") != (s.KeyFile == "") {
@@ -328,7 +319,6 @@ func (s *settings) judge() (options, error) {
 	} else if err := o.credentials.Check(); err != nil {
 		errs = append(errs, err)
 	}
-	o.trips = s.sections.trips.judge(func(err error) { failed("trips", err) })
 	if err := o.logLevel.UnmarshalText([]byte(cmp.Or(s.LogLevel, "info"))); err != nil {
 		wrong("log-level", s.LogLevel, "debug, info, warn, error")
 	}
