@@ -91,6 +91,8 @@ func invalid(err error, vehicleID string) error {
 		return refused("bad_signature", "its signature is not by the key that this vehicle trusts, or not of the kind EdDSA")
 	case errors.Is(err, jwt.ErrTokenInvalidAudience):
 		return refused("wrong_audience", "it is for another vehicle: its claim aud does not name %s", vehicleID)
+	case errors.Is(err, jwt.ErrTokenRequiredClaimMissing):
+		return refused("bad_token", "a claim is missing: aud, exp and jti have to be there")
 	case errors.Is(err, jwt.ErrTokenExpired):
 		return refused("expired", "it has expired")
 	case errors.Is(err, jwt.ErrTokenNotValidYet), errors.Is(err, jwt.ErrTokenUsedBeforeIssued):
