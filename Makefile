@@ -8,7 +8,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.bui
 FUZZTIME ?= 15000x
 
 # Debian packages that the tests need, each with a file by which it is known.
-PACKAGES := mosquitto mosquitto-clients dbus-daemon gpsd e2fsprogs python3-jinja2
+PACKAGES := mosquitto mosquitto-clients dbus-daemon gpsd e2fsprogs openssl python3-jinja2 python3-paho-mqtt
 
 .PHONY: help run test deps build docs lint fuzz conformance torture bench-obd bench-gps bench-publish bench-spool bench-live bench-emergency bench-memory clean
 

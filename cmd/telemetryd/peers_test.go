@@ -172,12 +172,18 @@ type subscriber struct {
 
 func subscribe(t testing.TB, m *mosquitto, topic string) *subscriber {
 	t.Helper()
+	return subscribeAs(t, m, topic, "watcher")
+}
+
+// subscribeAs is for a further one at the same broker.
+func subscribeAs(t testing.TB, m *mosquitto, topic, clientID string) *subscriber {
+	t.Helper()
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := &subscriber{t: t}
-	start(t, w, "mosquitto_sub", "-h", "127.0.0.1", "-p", fmt.Sprint(m.port), "-q", "1", "-c", "-i", "watcher", "-t", topic, "-v")
+	start(t, w, "mosquitto_sub", "-h", "127.0.0.1", "-p", fmt.Sprint(m.port), "-q", "1", "-c", "-i", clientID, "-t", topic, "-v")
 	w.Close()
 	go func() {
 		defer r.Close()

@@ -60,7 +60,10 @@ func (d *Dispatcher) named(topic string) (command string, whatever bool) {
 // parse reads an unsigned payload. named is what the topic says, empty where the payload has
 // to name the command.
 func parse(payload []byte, named string) (request, error) {
-	text := strings.TrimSuffix(strings.TrimSuffix(string(payload), "\n"), "\r")
+	text := string(payload)
+	if line, ok := strings.CutSuffix(text, "\n"); ok { // as echo, or a file, has it
+		text = strings.TrimSuffix(line, "\r")
+	}
 	switch r := (request{command: named}); {
 	case !utf8.ValidString(text):
 		return r, refused("not_a_command", "it is not valid UTF-8")
