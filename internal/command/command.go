@@ -27,8 +27,10 @@ const (
 	mostQueue = 16
 	// mostAhead is how far an expiry may be away: as long its id has to be remembered.
 	mostAhead = 24 * time.Hour
-	// So many commands are accepted, and so many refusals answered and written down, at once
-	// and a second; further refusals are told together, every summaryEvery.
+	// So many messages are judged, at once and a second: to check a signature takes a small Pi
+	// some milliseconds. So many commands are accepted, and so many refusals answered and
+	// written down; further ones are told together, every summaryEvery.
+	judgeBurst, judgeRate   = 100, 100
 	acceptBurst, acceptRate = 20, 5
 	refuseBurst, refuseRate = 10, 1
 	summaryEvery            = 10 * time.Second
@@ -69,9 +71,9 @@ type Dispatcher struct {
 	inbox chan message
 	queue chan job
 
-	accepts, refuses *rate.Limiter
-	memory           *memory
-	audit            *audit
+	judges, accepts, refuses *rate.Limiter
+	memory                   *memory
+	audit                    *audit
 
 	overflow   atomic.Int64   // messages that found the inbox full
 	untold     map[string]int // refusals that were not answered, by code
@@ -97,7 +99,7 @@ type job struct {
 func New(c Config) *Dispatcher {
 	return &Dispatcher{
 		Config: c, inbox: make(chan message, mostInbox), queue: make(chan job, mostQueue),
-		accepts: rate.NewLimiter(acceptRate, acceptBurst), refuses: rate.NewLimiter(refuseRate, refuseBurst),
+		judges: rate.NewLimiter(judgeRate, judgeBurst), accepts: rate.NewLimiter(acceptRate, acceptBurst), refuses: rate.NewLimiter(refuseRate, refuseBurst),
 		memory: openMemory(c.Dir, c.Health), audit: &audit{dir: c.Dir, health: c.Health}, untold: map[string]int{},
 	}
 }
@@ -152,6 +154,10 @@ func (d *Dispatcher) Run(ctx context.Context) {
 
 // judge accepts or refuses a message.
 func (d *Dispatcher) judge(m message) {
+	if !d.judges.Allow() {
+		d.untold["too_many"]++
+		return
+	}
 	r, err := d.read(m)
 	if err == nil {
 		err = d.accept(m, r)

@@ -250,6 +250,41 @@ func TestFlood(t *testing.T) {
 	})
 }
 
+// Signatures are checked so often that a small processor has time for the car.
+func TestForgeriesAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := startIn(t, t.TempDir(), func(c *Config) { c.PublicKey = ownersPublic })
+		defer r.stop()
+		forged, err := Request{ID: "x", Command: "status", Expires: time.Now().Add(time.Hour)}.Sign(strangersKey, "van-1", time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		const seconds, each = 20, 500
+		for range seconds * each {
+			r.Receive(r.Base, []byte(forged), false)
+			time.Sleep(time.Second / each)
+		}
+		time.Sleep(summaryEvery)
+		checked, all := 0, 0
+		for _, a := range r.said() {
+			counts, ok := a.Output.(map[string]any)["refused"].(map[string]any)
+			if !ok {
+				checked++
+				all++
+			}
+			for code, n := range counts {
+				all += int(n.(float64))
+				if code == "bad_signature" {
+					checked += int(n.(float64))
+				}
+			}
+		}
+		if most := judgeBurst + seconds*judgeRate; all != seconds*each || checked > most+1 || checked < most-5 {
+			t.Errorf("%d of %d are told, %d were checked; want %d", all, seconds*each, checked, most)
+		}
+	})
+}
+
 // What nobody reads is dropped, and counted.
 func TestOverflow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

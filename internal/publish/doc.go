@@ -6,7 +6,9 @@
 // events, and events before the backlog, and all is paced so that an emergency, or a live
 // batch, does not wait long behind what is under way;
 // that a message which makes the broker close the connection is given up, and named,
-// before it blocks the others; and that it connects again for ever.
+// before it blocks the others; that commands are handed on in the order of arrival, and
+// neither they nor their answers stop telemetry where the broker denies them; and that it
+// connects again for ever.
 //
 // The buffer is the only store: each
 // connection gets a new client with an empty memory, and what was not acknowledged
