@@ -18,8 +18,12 @@ type Config struct {
 	Inside     []string
 	KeepInside func(fences []string)
 	Privacy    Privacy
-	// A fix is kept no more often than this, moving and parked; 0: each.
+	Parked     ParkedConfig
+	// FixEvery is the least time between two fixes that are kept; 0 keeps all. ParkedFixEvery is
+	// the same while parked; 0 means 10 min.
 	FixEvery, ParkedFixEvery time.Duration
+	// Unkept are signals that are read to be judged alone.
+	Unkept map[string]bool
 }
 
 // Drive follows one vehicle. Its methods are called by one goroutine, in order of time; Mode
@@ -45,7 +49,7 @@ type part interface {
 // New returns a Drive that has seen nothing.
 func New(c Config) *Drive {
 	d := &Drive{Config: c, situation: situation{values: map[string]value{}, privacy: newCurtain(c.Privacy)}, trips: newTrips(c.Trips)}
-	d.parts = append(d.parts, d.trips)
+	d.parts = append(d.parts, newParking(c.Parked, &d.mode), d.trips)
 	if c.Fences != nil { // before driving events, which ask for the limit
 		d.parts = append(d.parts, newGeofences(c.Fences, c.Inside, c.KeepInside))
 	}
@@ -72,7 +76,7 @@ func (d *Drive) Observe(r telemetry.Reading) (kept telemetry.Reading, events []t
 	}
 	shown := d.situation.shown(r)
 	d.around.keep(shown)
-	return d.thin.of(shown, d.fixEvery()), append(events, d.situation.happened()...)
+	return d.thin.keep(d.Config, &d.situation, shown), append(events, d.situation.happened()...)
 }
 
 // Pass says that it is now, since boot.

@@ -1,6 +1,9 @@
 package drive
 
-import "sync"
+import (
+	"sync"
+	"time"
+)
 
 // Mode tells whether the vehicle is parked, to those who then leave it alone: the bus, the
 // receiver's rate, the connection. It is safe for concurrent use; the zero Mode is not
@@ -9,6 +12,8 @@ type Mode struct {
 	mu      sync.Mutex
 	parked  bool
 	changed chan struct{}
+	voltage time.Duration
+	probe   time.Duration
 }
 
 // Parked tells whether the vehicle is parked. changed is closed when that is no longer so.
@@ -33,4 +38,19 @@ func (m *Mode) set(parked bool) {
 		close(m.changed)
 		m.changed = nil
 	}
+}
+
+// Rest tells what may be done while the vehicle is parked: how often the voltage may be
+// looked at, and how often the car may be asked whether it is awake; 0: never.
+func (m *Mode) Rest() (voltage, probe time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.voltage, m.probe
+}
+
+// rest changes what may be done.
+func (m *Mode) rest(voltage, probe time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.voltage, m.probe = voltage, probe
 }

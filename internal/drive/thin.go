@@ -6,32 +6,63 @@ import (
 	"telemetryd/internal/telemetry"
 )
 
-// thinner leaves fixes out that come sooner than they are wanted. What is found in readings
-// is found before.
+const (
+	// parkedVoltageEvery is how often the voltage of a parked vehicle is kept.
+	parkedVoltageEvery = 5 * time.Minute
+	// defaultParkedFix is how often its position is kept.
+	defaultParkedFix = 10 * time.Minute
+	// early is how much too soon is soon enough: a receiver's period is not exact.
+	early = time.Second / 2
+)
+
+// thinner leaves out what nobody needs to keep. All of it was judged before.
 type thinner struct {
-	kept time.Duration // when the last was kept
-	any  bool
+	fix, volts     time.Duration // when one was kept last
+	hasFix, parked bool
 }
 
-// of is the part of a reading that is kept: nothing of a fix that comes too soon after the
-// last.
-func (t *thinner) of(r telemetry.Reading, every time.Duration) telemetry.Reading {
-	if every == 0 || r.FixTime.IsZero() {
-		return r
+// keep is what may be kept of a reading.
+func (t *thinner) keep(c Config, s *situation, r telemetry.Reading) telemetry.Reading {
+	if s.parked != t.parked { // where it was parked, and where it left, are told
+		t.parked, t.hasFix, t.volts = s.parked, false, 0
 	}
-	// A receiver's period is not exact: half a second too soon is soon enough.
-	if t.any && r.Arrived-t.kept < every-time.Second/2 {
+	every := c.FixEvery
+	if s.parked {
+		every = c.ParkedFixEvery
+		if every == 0 {
+			every = defaultParkedFix
+		}
+	}
+	fix, volts := false, false
+	for _, f := range r.Fields {
+		if f.Name == "battery_voltage_v" {
+			volts = true
+		}
+		if signal, known := telemetry.FindSignal(f.Name); known && signal.Source == telemetry.FromReceiver {
+			fix = true
+		}
+	}
+	drop := func(name string) bool { return c.Unkept[name] }
+	switch {
+	case fix && every > 0 && t.hasFix && r.Arrived-t.fix < every-early:
 		r.Fields = nil
 		return r
+	case fix:
+		t.fix, t.hasFix = r.Arrived, true
+	case volts && s.parked && t.volts > 0 && r.Arrived-t.volts < parkedVoltageEvery:
+		drop = func(name string) bool { return name == "battery_voltage_v" || c.Unkept[name] }
+	case volts:
+		t.volts = r.Arrived
 	}
-	t.kept, t.any = r.Arrived, true
+	if len(c.Unkept) == 0 && !(volts && s.parked) {
+		return r
+	}
+	var kept []telemetry.Field
+	for _, f := range r.Fields {
+		if !drop(f.Name) {
+			kept = append(kept, f)
+		}
+	}
+	r.Fields = kept
 	return r
-}
-
-// fixEvery is how often a fix is kept now.
-func (d *Drive) fixEvery() time.Duration {
-	if d.situation.parked && d.ParkedFixEvery != 0 {
-		return d.ParkedFixEvery
-	}
-	return d.FixEvery
 }
