@@ -235,6 +235,7 @@ type drive struct {
 	script      Script
 	current     model
 	checkpoints []model // the beginnings of the last loops, oldest first
+	key         *key    // when it is off; nil: as the drive has it
 }
 
 const checkpointsKept = 8
@@ -256,6 +257,14 @@ func (d *drive) beginning() model {
 
 // at is the vehicle at drive time t.
 func (d *drive) at(t time.Duration) state {
+	if d.key != nil {
+		return d.key.at(t, d.walk)
+	}
+	return d.walk(t)
+}
+
+// walk is at without the key.
+func (d *drive) walk(t time.Duration) state {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	t = max(t, 0)

@@ -68,6 +68,9 @@ func newCar(d *drive, clock driveClock, c OBDConfig) *car {
 	for _, p := range parameters {
 		engine.pids = append(engine.pids, p.pid)
 	}
+	if d.key != nil && d.key.Powertrain == "electric" {
+		engine.pids = lessCombustion(engine.pids)
+	}
 	k := &car{drive: d, clock: clock, protocol: protocols[c.Protocol], delay: c.ECUDelay, ecus: []ecu{engine}, traits: c, faults: new(faults)}
 	if c.ECUs == 2 {
 		k.ecus = append(k.ecus, ecu{number: 1, filler: 0xAA, pids: []byte{0x01, 0x0D}})

@@ -116,6 +116,10 @@ func (a *adapter) lacks(name string) bool {
 		return a.traits.NoAdaptive
 	case "SH":
 		return a.traits.NoSetHeader
+	case "RV":
+		return a.traits.NoVoltage
+	case "LP":
+		return a.traits.NoSleep
 	}
 	return false
 }

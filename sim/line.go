@@ -43,8 +43,11 @@ const (
 )
 
 func newLine(ctx context.Context, where string) (line, error) {
-	if where == "pty" {
+	switch where {
+	case "pty":
 		return newPTYLine()
+	case "pipe":
+		return newInsideLine(), nil
 	}
 	if link := linkOf(where); link != "" {
 		return newPluggedPTY(link)

@@ -36,8 +36,12 @@ type Config struct {
 	// Speedup is drive time per real time; 0 means 1. It shortens the search for
 	// the car's protocol as well, and nothing else of the wire.
 	Speedup float64
-	OBD     OBDConfig
-	GPS     GPSConfig
+	// KeyOff is when the vehicle stands with its key off, besides the minute at the end of each
+	// loop.
+	KeyOff    []KeyOff
+	Electrics Electrics
+	OBD       OBDConfig
+	GPS       GPSConfig
 	// Truth receives one line of JSON per Truth, each in one Write; nil for none.
 	Truth io.Writer
 	// OnTruth is called with each Truth from the goroutines that serve the
@@ -49,7 +53,7 @@ type Config struct {
 type OBDConfig struct {
 	// Listen is where the adapter is to be found: "pty", "pty:/path/of/a/link" (which
 	// is made, and stays when the pseudo-terminal changes), "tcp://127.0.0.1:0",
-	// "serial:///dev/ttyUSB1?baud=38400", or "off" (as is "").
+	// "serial:///dev/ttyUSB1?baud=38400", "pipe" (DialOBD), or "off" (as is "").
 	Listen string
 	// Baud paces the bytes of the wire in both directions; 0 does not.
 	Baud int
@@ -77,6 +81,8 @@ type OBDConfig struct {
 	NoCountDigit, NoFilter, NoAdaptive bool
 	// NoHeaders takes ATH1 and prints no headers; NoSetHeader answers "?" to ATSH.
 	NoHeaders, NoSetHeader bool
+	// NoVoltage cannot measure (ATRV); NoSleep knows no low power (ATLP).
+	NoVoltage, NoSleep bool
 	// SlowBattery lets the battery's ECU ask for time (7F 22 78) and take this long for
 	// its answer; an adapter whose own wait is shorter gives its prompt before.
 	SlowBattery time.Duration
@@ -138,12 +144,12 @@ func Start(ctx context.Context, c Config) (*Vehicle, error) {
 		return nil, errors.Join(fmt.Errorf("start the GPS receiver: %w", err), v.Close())
 	}
 	if obdLine != nil {
-		car := newCar(newScripted(c.Seed, c.Script), clock, c.OBD)
+		car := newCar(c.newDrive(), clock, c.OBD)
 		v.adapter = newAdapter(obdLine, car, truth, c)
 		v.running.Go(func() { v.adapter.run(ctx) })
 	}
 	if gpsLine != nil {
-		v.receiver = newReceiver(gpsLine, newScripted(c.Seed, c.Script), clock, truth, c)
+		v.receiver = newReceiver(gpsLine, c.newDrive(), clock, truth, c)
 		v.running.Go(func() { v.receiver.run(ctx) })
 	}
 	return v, nil
@@ -231,7 +237,7 @@ func (c Config) withDefaults() (Config, error) {
 	case c.OBD.Baud < 0 || c.GPS.Baud < 0:
 		return c, errors.New("a negative baud rate")
 	}
-	return c, c.Script.check()
+	return c, errors.Join(c.Script.check(), c.judgeKey())
 }
 
 // fastest is the greatest Speedup: the steps of the drive must be walked.

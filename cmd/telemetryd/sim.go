@@ -29,11 +29,12 @@ type simCommand struct {
 	GPSBaud  int           `name:"gps-baud" default:"9600" help:"Rate of the receiver's wire, 0 for no pacing."`
 	NoFixFor time.Duration `name:"no-fix-for" default:"0s" help:"How long the receiver has no fix at first."`
 	Rollover bool          `help:"The receiver's dates are 1024 weeks late, as of one that missed a rollover of the GPS week number."`
-	Fault    []string      `placeholder:"NAME" help:"Injects a fault again and again; repeat for several, random for any, help to list them."`
-	Every    time.Duration `name:"fault-every" default:"20s" help:"How often."`
-	For      time.Duration `name:"fault-for" help:"How long each lasts; default: what fits it."`
-	Replay   string        `placeholder:"FILE" help:"Plays a recording of telemetryd run --record back, on --obd or --gps as it was recorded."`
-	Truth    string        `placeholder:"FILE" help:"Writes what was served, and when, as JSON lines."`
+	simKey
+	Fault  []string      `placeholder:"NAME" help:"Injects a fault again and again; repeat for several, random for any, help to list them."`
+	Every  time.Duration `name:"fault-every" default:"20s" help:"How often."`
+	For    time.Duration `name:"fault-for" help:"How long each lasts; default: what fits it."`
+	Replay string        `placeholder:"FILE" help:"Plays a recording of telemetryd run --record back, on --obd or --gps as it was recorded."`
+	Truth  string        `placeholder:"FILE" help:"Writes what was served, and when, as JSON lines."`
 }
 
 // Run is the virtual vehicle until a signal comes.
@@ -62,8 +63,10 @@ func (c *simCommand) Run(ctx context.Context, s streams) (err error) {
 	}
 	vehicle, err := sim.Start(ctx, sim.Config{
 		Seed: c.Seed, Script: script, Speedup: c.Speedup, Truth: truth,
-		OBD: sim.OBDConfig{Listen: c.OBD, Baud: c.Baud, ECUDelay: c.ECUDelay, Protocol: c.Protocol[0], ECUs: c.ECUs},
+		OBD: sim.OBDConfig{Listen: c.OBD, Baud: c.Baud, ECUDelay: c.ECUDelay, Protocol: c.Protocol[0], ECUs: c.ECUs, NoVoltage: c.NoVoltage},
 		GPS: sim.GPSConfig{Listen: c.GPS, Rate: c.GPSRate, Baud: c.GPSBaud, NoFixFor: c.NoFixFor, Rollover: c.Rollover},
+
+		KeyOff: c.keyOff(), Electrics: c.electrics(),
 	})
 	if err != nil {
 		return &usageError{err}
@@ -77,6 +80,10 @@ func (c *simCommand) Run(ctx context.Context, s streams) (err error) {
 		return errors.Join(&usageError{err}, vehicle.Close())
 	}
 	<-ctx.Done()
+	if vehicle.OBDAddress() != "" {
+		b := vehicle.BusTraffic()
+		fmt.Fprintf(s.out, "bus: %d requests, %d openings, %d keep-alives\n", b.Requests, b.Openings, b.KeepAlives)
+	}
 	return vehicle.Close()
 }
 
