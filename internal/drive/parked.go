@@ -117,6 +117,7 @@ type parking struct {
 	moves    movement
 
 	since time.Duration // when it was parked
+	every time.Duration // how often the voltage is looked at while it is; 0: it is not
 	high  int           // readings in a row that say that the engine was started
 	told  Level         // of the battery
 }
@@ -200,7 +201,11 @@ func (p *parking) pass(s *situation) {
 		}
 	}
 	p.judge(s)
-	p.mode.rest(p.resting(s))
+	if s.parked {
+		voltage, probe := p.resting(s)
+		p.every = voltage
+		p.mode.rest(voltage, probe)
+	}
 }
 
 // judge changes between parked and not.
@@ -246,7 +251,7 @@ func (p *parking) answers(now time.Duration) bool {
 
 // measures reports whether the voltage is known.
 func (p *parking) measures(now time.Duration) bool {
-	return p.volts.at > 0 && now-p.volts.at <= carLimit
+	return p.volts.at > 0 && now-p.volts.at <= carLimit+p.every
 }
 
 // charging reports whether an alternator, a converter or a charger is at work.
@@ -282,7 +287,7 @@ func (p *parking) park(s *situation, reason string) {
 }
 
 func (p *parking) wake(s *situation, reason string) {
-	s.parked, p.high = false, 0
+	s.parked, p.high, p.every = false, 0, 0
 	p.mode.set(false)
 	s.report(telemetry.Event{Type: "unparked", Severity: telemetry.Info, At: s.now,
 		Data: Woke{Reason: reason, Parked: seconds(s.now - p.since), Voltage: p.volts.now, Resting: rounded(p.volts.rest, 1)}})
@@ -366,8 +371,11 @@ func (p *parking) lowness(s *situation) {
 // and how often the car is asked whether it is awake; 0 for never.
 func (p *parking) resting(s *situation) (voltage, probe time.Duration) {
 	voltage, probe = p.VoltageEvery, p.Probe
-	if p.told == Floor && p.high == 0 { // a rise is worth a second look
+	if p.told == Floor {
 		voltage = p.FloorEvery
+	}
+	if p.high > 0 { // a rise is worth a second look
+		voltage = min(voltage, defaultLook)
 	}
 	if probe == 0 && !p.canTell(s) {
 		probe = defaultProbe

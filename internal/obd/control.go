@@ -159,6 +159,8 @@ func plainly(why error) error {
 		return errStopped
 	case isSilence(why):
 		condition = carCondition
+	case errors.Is(why, errParked):
+		return fmt.Errorf("%w, and its bus is left alone; start the engine", why)
 	case errors.Is(why, errNothingWanted):
 		return fmt.Errorf("%w; name others with --signals", why)
 	}

@@ -81,6 +81,9 @@ func (r *reader) read(ctx context.Context, s *session) (err error) {
 	r.Log.Info("car answers", "protocol", string(max(s.protocol, '0')), "ecu", s.speaker, "signals", strings.Join(names, " "))
 	r.Control.enter()
 	for {
+		if d.isParked() {
+			return errParked
+		}
 		if err := d.obey(ctx); err != nil {
 			return err
 		}
@@ -92,6 +95,9 @@ func (r *reader) read(ctx context.Context, s *session) (err error) {
 			return err
 		} else if early || len(tasks) == 0 {
 			continue
+		}
+		if d.isParked() {
+			return errParked
 		}
 		e, err := d.ask(ctx, tasks)
 		if err == nil {

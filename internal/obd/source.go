@@ -42,6 +42,16 @@ type Config struct {
 	Counters    *Counters // nil: nobody looks
 	Rates       *Rates    // nil: nobody looks
 	Control     *Control  // nil: nobody asks
+	// Parked tells whether the vehicle is parked, and when that has changed: nothing goes on its
+	// bus then. Rest tells how often its voltage may be looked at meanwhile, and the car be asked
+	// whether it is awake; 0: never. Sleep puts the adapter into low power between the two.
+	// What tells whether the vehicle is parked is read then though nobody wants it. Nil: it
+	// never is.
+	Parked func() (parked bool, changed <-chan struct{})
+	Rest   func() (voltage, probe time.Duration)
+	Sleep  bool
+	// Open opens a port; nil: port.Open.
+	Open func(ctx context.Context, a port.Address) (*port.Port, error)
 }
 
 const (
@@ -82,6 +92,11 @@ func Run(ctx context.Context, c Config) {
 	defer c.Control.leave(errStopped)
 	if c.Event == nil {
 		c.Event = func(telemetry.Event) {}
+	}
+	if c.Open == nil {
+		c.Open = func(ctx context.Context, a port.Address) (*port.Port, error) {
+			return port.Open(ctx, a, c.Uptime, c.Tap)
+		}
 	}
 	r := &reader{Config: c, pace: newPacer(c.MaxRequests)}
 	retry := firstRetry
@@ -172,7 +187,7 @@ func adapterCondition(err error) telemetry.Condition {
 // session opens the port, wakes the adapter and reads until something is lost. found
 // reports whether there was an adapter.
 func (r *reader) session(ctx context.Context, a port.Address) (found bool, err error) {
-	p, err := port.Open(ctx, a, r.Uptime, r.Tap)
+	p, err := r.Open(ctx, a)
 	if err != nil {
 		return false, err
 	}
@@ -232,6 +247,12 @@ func (s *session) release() {
 func (r *reader) drive(ctx context.Context, s *session) error {
 	var told, before error // of the car's silence
 	for {
+		if r.isParked() {
+			if err := r.rest(ctx, s); err != nil {
+				return err
+			}
+			told, before = nil, nil
+		}
 		s.known = r.speaker
 		err := s.findBus(ctx, r.protocol)
 		if isSilence(err) {
@@ -244,7 +265,7 @@ func (r *reader) drive(ctx context.Context, s *session) error {
 		r.Rates.set(nil)
 		r.Control.leave(err)
 		switch {
-		case errors.Is(err, errNothingWanted), errors.Is(err, errLookAgain):
+		case errors.Is(err, errNothingWanted), errors.Is(err, errLookAgain), errors.Is(err, errParked):
 			continue
 		case !isSilence(err):
 			return err
@@ -288,11 +309,20 @@ func (r *reader) wait(ctx context.Context, s *session) error {
 	return s.until(ctx, r.Uptime()+carRetry)
 }
 
-// rate is the wanted rate of a signal in hertz.
+// rate is how often a signal is to be read, in hertz.
 func (r *reader) rate(name string) float64 {
+	hertz := r.wanted(name)
 	if x, lent := r.lent[name]; lent {
-		return x.hertz
+		hertz = x.hertz
 	}
+	if r.Parked != nil {
+		hertz = max(hertz, judged[name])
+	}
+	return hertz
+}
+
+// wanted is the wanted rate of a signal in hertz.
+func (r *reader) wanted(name string) float64 {
 	if rate, named := r.Wanted[name]; named || r.Wanted != nil {
 		return rate
 	}

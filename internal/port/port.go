@@ -74,10 +74,15 @@ func Open(ctx context.Context, a Address, uptime func() time.Duration, tap Tap) 
 	if err != nil {
 		return nil, err
 	}
+	return New(a, d, uptime, tap), nil
+}
+
+// New is a Port of a device that is open already.
+func New(a Address, d io.ReadWriteCloser, uptime func() time.Duration, tap Tap) *Port {
 	if tap != nil {
 		tap.Opened(a)
 	}
-	return &Port{address: a, device: d, uptime: uptime, tap: tap, inbox: newInbox(), closing: make(chan struct{})}, nil
+	return &Port{address: a, device: d, uptime: uptime, tap: tap, inbox: newInbox(), closing: make(chan struct{})}
 }
 
 func open(ctx context.Context, a Address) (device, error) {
