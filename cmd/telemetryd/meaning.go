@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"sync"
 
 	"telemetryd/internal/drive"
 	"telemetryd/internal/status"
@@ -14,12 +15,21 @@ import (
 func openMeaning(o options, clock *telemetry.Clock, health *status.Health, log *slog.Logger) (d *drive.Drive, keep func(context.Context)) {
 	c := drive.Config{
 		Driving: o.driving, Limit: o.batchLimit(), Fences: o.fences,
-		Privacy: withSecret(o.privacy, o.stateDir, health), FixEvery: o.fixEvery, ParkedFixEvery: o.parkedFixEvery,
+		Privacy: withSecret(o.privacy, o.stateDir, health), FixEvery: o.fixEvery, ParkedFixEvery: o.parked.fixEvery,
+		Parked: o.parked.drive, Unkept: o.unkept(),
 	}
-	c.Trips, keep = openTrips(o.trips, o.stateDir, clock, health, log)
+	c.Parked.Already = wasParked(o.stateDir, log)
+	trips, keepTrip := openTrips(o.trips, o.stateDir, clock, health, log)
+	c.Trips = trips
 	if o.fences != nil {
 		log.Info("geofences are watched", "fences", o.fences.Len())
 		c.Inside, c.KeepInside = openInside(o.stateDir, log)
 	}
-	return drive.New(c), keep
+	d = drive.New(c)
+	return d, func(ctx context.Context) {
+		var keeping sync.WaitGroup
+		keeping.Go(func() { keepTrip(ctx) })
+		keeping.Go(func() { keepParked(ctx, o.stateDir, c.Parked.Already, d.Mode(), health) })
+		keeping.Wait()
+	}
 }

@@ -44,10 +44,11 @@ func (s *settings) applyProfile(wrong func(name, value, allowed string)) {
 			setting *string
 			value   string
 		}{
-			{&s.OBD, "off"}, {&s.FixEvery, "10s"}, {&s.ParkedFixEvery, "1h"}, {&s.BatchInterval, "5m"}, {&s.Position, "1m"}, {&s.KeepAlive, "15m"},
+			{&s.OBD, "off"}, {&s.FixEvery, "10s"}, {&s.BatchInterval, "5m"}, {&s.Position, "1m"}, {&s.KeepAlive, "15m"},
 		} {
 			*d.setting = cmp.Or(*d.setting, d.value)
 		}
+		s.sections.parked.FixEvery = cmp.Or(s.sections.parked.FixEvery, duration(time.Hour))
 	default:
 		wrong("profile", s.Profile, "vehicle, tracker")
 	}
@@ -67,7 +68,7 @@ func (s *settings) judgeNow(o *options, wrong func(name, value, allowed string))
 			wrong("home-assistant-prefix", s.HomeAssistantPrefix, "1 to 128 characters without # and +, no / at its ends, no $ at its start")
 		}
 	}
-	duration := func(name, value, none string, least, most time.Duration) time.Duration {
+	span := func(name, value, none string, least, most time.Duration) time.Duration {
 		if value == none {
 			return 0
 		}
@@ -77,8 +78,7 @@ func (s *settings) judgeNow(o *options, wrong func(name, value, allowed string))
 		}
 		return d
 	}
-	o.latest = duration("latest", cmp.Or(s.Latest, latest), "off", time.Second, 24*time.Hour)
-	o.position = duration("position", cmp.Or(s.Position, position), "off", time.Second, 24*time.Hour)
-	o.fixEvery = duration("fix-every", cmp.Or(s.FixEvery, "0"), "0", time.Second, 24*time.Hour)
-	o.parkedFixEvery = duration("parked-fix-every", cmp.Or(s.ParkedFixEvery, "0"), "0", time.Second, 7*24*time.Hour)
+	o.latest = span("latest", cmp.Or(s.Latest, latest), "off", time.Second, 24*time.Hour)
+	o.position = span("position", cmp.Or(s.Position, position), "off", time.Second, 24*time.Hour)
+	o.fixEvery = span("fix-every", cmp.Or(s.FixEvery, "0"), "0", time.Second, 24*time.Hour)
 }

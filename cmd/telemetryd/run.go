@@ -90,10 +90,11 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 	link := new(publish.Link)
 	account := openAccount(o, link, clock, health, log)
 	vehicle, keepMeaning := openMeaning(o, clock, health, log)
+	mode := vehicle.Mode()
 	latest := &telemetry.Latest{Coarse: o.privacy.Coarse()}
 	runner := new(action.Runner) // of hooks and commands
 	reach := &reached{Health: health}
-	hooks := openHooks(o, runner, vehicle.Mode(), reach, health, log)
+	hooks := openHooks(o, runner, mode, reach, health, log)
 	rec := recorder.New(recorder.Config{
 		VehicleID: o.vehicleID, Clock: clock, Store: buffer, Meaning: vehicle, Interval: o.batchInterval, Columns: o.form.Columns,
 		Limit: o.batchLimit(), Few: account.Spent, Kept: latest.Note, Happened: hooks.Happened, Health: health, Log: log,
@@ -120,7 +121,7 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 		VehicleID: o.vehicleID, StreamID: streamID, Form: o.form, Limits: o.limits, WriteOnly: o.writeOnly, Version: version,
 		Store: buffer, Clock: clock, Health: reach, HealthChanged: health.Changed(), Rates: rates.Read, Log: log,
 		Link: link, Receipts: new(publish.Receipts), Backlog: account.Backlog, Data: account.Status, Few: account.Spent,
-		Beside: o.beside(latest, clock, vehicle.Mode(), log), Outbox: publish.NewOutbox(),
+		Parked: o.parked.told(mode), Beside: o.beside(latest, clock, mode, log), Outbox: publish.NewOutbox(),
 	}
 	if d := o.dispatcher(builtins(session.Status, carCommands(car, o.commands.car)), runner, clock, session.Outbox, health, log); d != nil {
 		session.Commands = d
@@ -143,6 +144,7 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 				Address: o.obd.address, Find: func() []port.Address { return o.findAdapters(sources) }, Candidates: o.unknownPorts, Stable: port.StableName, Tap: tap,
 				Wanted: o.rates, Own: o.own, MaxRequests: o.maxRequests, Rates: rates, Counters: counters, Control: car,
 				Uptime: uptime, Deliver: func(r telemetry.Reading) { turning.note(r); rec.Deliver(r) }, Event: rec.Event, Health: health, Log: log,
+				Parked: o.parked.ask(mode), Rest: mode.Rest, Sleep: o.parked.sleep,
 			})
 		})
 	}

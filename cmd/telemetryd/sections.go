@@ -19,6 +19,7 @@ type sections struct {
 	privacy   privacyText
 	hooks     []hookText
 	commands  commandsSection
+	parked    parkedSection
 }
 
 // section is where one of them goes: a pointer to a struct, map or list with yaml tags.
@@ -33,6 +34,7 @@ func (s *sections) targets() map[string]any {
 		"privacy":   section{&s.privacy},
 		"hooks":     section{&s.hooks},
 		"commands":  section{&s.commands},
+		"parked":    section{&s.parked},
 	}
 }
 
@@ -55,6 +57,8 @@ func (s *settings) judgeSections(o *options) (errs []error) {
 	failed(err)
 	hooks, bad := judgeHooks(s.sections.hooks, where("hooks"))
 	o.hooks, errs = hooks, append(errs, bad...)
+	o.parked, err = s.sections.parked.judge(where("parked"))
+	failed(err)
 	o.fences, err = s.judgeGeofences()
 	failed(err)
 	return errs

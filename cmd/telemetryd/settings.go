@@ -75,7 +75,6 @@ type settings struct {
 	Latest              string `placeholder:"DURATION" help:"Publish the newest value of each signal, retained, at most this often, as 5s; or off. Default off."`
 	Position            string `placeholder:"DURATION" help:"Publish the position alone, retained, at most this often, as 10s; or off. Default off."`
 	FixEvery            string `placeholder:"DURATION" help:"Keep a fix of the receiver at most this often; 0 for each. Default 0."`
-	ParkedFixEvery      string `placeholder:"DURATION" help:"The same while the vehicle is parked. Default 0."`
 	HomeAssistant       yes    `placeholder:"YES" help:"Tell Home Assistant of this vehicle; turns --latest 5s and --position 10s on. Default no."`
 	HomeAssistantPrefix string `placeholder:"PREFIX" help:"Discovery prefix of Home Assistant. Default homeassistant."`
 }
@@ -112,11 +111,12 @@ type options struct {
 	commands      commandOptions
 	logLevel      slog.Level
 	logJSON       bool
+	parked        parkedOptions
 
-	privacy                  drive.Privacy // without its secret
-	latest, position         time.Duration // how often at most; 0: not
-	fixEvery, parkedFixEvery time.Duration // 0: each
-	homeAssistant            string        // discovery prefix; empty for none
+	privacy          drive.Privacy // without its secret
+	latest, position time.Duration // how often at most; 0: not
+	fixEvery         time.Duration // least time between two fixes that are kept; 0: all
+	homeAssistant    string        // discovery prefix; empty for none
 }
 
 // source is where readings come from.
@@ -184,7 +184,7 @@ func (s *settings) targets() map[string]any {
 		"publish-rate": &s.PublishRate, "in-flight": &s.InFlight, "retain": &s.Retain, "log-level": &s.LogLevel, "log-format": &s.LogFormat,
 	}
 	maps.Copy(all, map[string]any{
-		"profile": &s.Profile, "latest": &s.Latest, "position": &s.Position, "fix-every": &s.FixEvery, "parked-fix-every": &s.ParkedFixEvery,
+		"profile": &s.Profile, "latest": &s.Latest, "position": &s.Position, "fix-every": &s.FixEvery,
 		"home-assistant": (*string)(&s.HomeAssistant), "home-assistant-prefix": &s.HomeAssistantPrefix,
 	})
 	maps.Copy(all, s.sections.targets())

@@ -57,7 +57,11 @@ func New(c Config) *Drive {
 	if c.Driving.Readings {
 		d.around.limit = cmp.Or(c.Limit, telemetry.MaxBatchBytes)
 	}
-	d.parts = append(d.parts, &d.around) // the last: it waits for what the others found
+	d.parts = append(d.parts, &d.around)   // the last: it waits for what the others found
+	if c.Parked.Already && !c.Parked.Off { // before anybody asks the car
+		d.situation.parked = true
+		d.mode.set(true)
+	}
 	return d
 }
 

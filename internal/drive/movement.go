@@ -13,6 +13,7 @@ type movement struct {
 	at       time.Duration // of the newest fix that counts; 0: there was none
 	anchor   *place        // where it stands
 	fast     int           // fixes in a row with the speed of a vehicle
+	faster   int           // and with one that no receiver at rest shows twice
 	away     int           // fixes in a row far from the anchor
 	movedAt  time.Duration
 	moved    bool
@@ -22,6 +23,7 @@ type movement struct {
 
 const (
 	walking     = 6.0  // km/h that a standing receiver does not show three times in a row
+	driving     = 12.0 // and not two times
 	wandering   = 60.0 // m that it does not wander with a good fix
 	goodHDOP    = 4.0
 	agreeing    = 3 // fixes
@@ -53,13 +55,13 @@ func (m *movement) take(r telemetry.Reading) {
 		return
 	}
 	m.at, m.newest, m.hasPlace = r.Arrived, here, true
-	m.fast = countIf(m.fast, kmh >= walking)
+	m.fast, m.faster = countIf(m.fast, kmh >= walking), countIf(m.faster, kmh >= driving)
 	if m.anchor == nil {
 		m.anchor = &here
 	}
 	distance := metres(here, *m.anchor)
 	m.away = countIf(m.away, distance > wandering)
-	if m.fast >= agreeing || m.away >= agreeing {
+	if m.fast >= agreeing || m.faster >= agreeing-1 || m.away >= agreeing {
 		m.moved, m.movedAt = true, r.Arrived
 		m.anchor, m.away = &here, 0
 		return
@@ -87,7 +89,7 @@ func (m *movement) known(now time.Duration) bool { return m.at > 0 && now-m.at <
 
 // settle begins anew from where the vehicle stands.
 func (m *movement) settle() {
-	m.moved, m.fast, m.away = false, 0, 0
+	m.moved, m.fast, m.faster, m.away = false, 0, 0, 0
 	if m.hasPlace {
 		here := m.newest
 		m.anchor = &here

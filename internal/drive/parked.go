@@ -1,6 +1,7 @@
 package drive
 
 import (
+	"fmt"
 	"math"
 	"time"
 
@@ -88,6 +89,28 @@ func (c ParkedConfig) withDefaults() ParkedConfig {
 	or(&c.VoltageEvery, defaultLook)
 	or(&c.FloorEvery, defaultFloored)
 	return c
+}
+
+// Check reports what cannot be meant by the thresholds.
+func (c ParkedConfig) Check() error {
+	system := max(12, c.System)
+	if c.System == 0 && max(c.Running, c.Low, c.Floor) > above12V {
+		system = 24
+	}
+	scale, l := float64(system)/12, c.thresholds(system)
+	for _, t := range []struct {
+		key        string
+		volts      float64
+		least, big float64
+	}{{"running", l.running, 12.4, 15}, {"rise", l.rise, 0.2, 2}, {"low", l.low, 10, 13}, {"floor", l.floor, 9, 12.8}} {
+		if t.volts < t.least*scale || t.volts > t.big*scale {
+			return fmt.Errorf("%s: %v V is not allowed; allowed at %d V: %v to %v", t.key, t.volts, system, t.least*scale, t.big*scale)
+		}
+	}
+	if l.floor > l.low || l.low >= l.running {
+		return fmt.Errorf("floor, low and running are %v, %v and %v V; they go up", l.floor, l.low, l.running)
+	}
+	return nil
 }
 
 // thresholds are volts of a system.
@@ -194,11 +217,7 @@ func (p *parking) pass(s *situation) {
 		return
 	}
 	if !p.began {
-		p.began, p.used = true, s.now
-		if p.Already {
-			p.since, s.parked = s.now, true
-			p.mode.set(true)
-		}
+		p.began, p.used, p.since = true, s.now, s.now
 	}
 	p.judge(s)
 	if s.parked {

@@ -35,6 +35,18 @@ var judged = map[string]float64{"engine_speed_rpm": 0.2, "vehicle_speed_kmh": 0.
 // Judged are the signals that are read when Config.Parked is given, wanted or not.
 func Judged() []string { return slices.Sorted(maps.Keys(judged)) }
 
+// idle waits, but not while the vehicle is parked.
+func (r *reader) idle(ctx context.Context, s *session, at time.Duration) error {
+	if r.Parked == nil {
+		return s.until(ctx, at)
+	}
+	parked, changed := r.Parked()
+	if parked {
+		return nil
+	}
+	return s.untilChanged(ctx, at, changed)
+}
+
 // isParked reports whether nothing may go on the car's bus.
 func (r *reader) isParked() bool {
 	if r.Parked == nil {
@@ -100,16 +112,21 @@ func (d *rest) turn(ctx context.Context, changed <-chan struct{}) error {
 	if d.Sleep && !d.asleep && next-now >= sleepWorth-restLook {
 		return d.sleep(ctx)
 	}
+	return d.s.untilChanged(ctx, min(next, now+restLook), changed)
+}
+
+// untilChanged is until that ends with changed, too.
+func (s *session) untilChanged(ctx context.Context, at time.Duration, changed <-chan struct{}) error {
 	waiting, stop := context.WithCancel(ctx)
 	defer stop()
-	go func() { // ends with this turn
+	go func() { // ends with the wait
 		select {
 		case <-changed:
 			stop()
 		case <-waiting.Done():
 		}
 	}()
-	err := d.s.until(waiting, min(next, now+restLook))
+	err := s.until(waiting, at)
 	if ctx.Err() == nil && waiting.Err() != nil {
 		return nil
 	}

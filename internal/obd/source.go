@@ -306,7 +306,7 @@ func (r *reader) wait(ctx context.Context, s *session) error {
 		}
 		r.deliver(v)
 	}
-	return s.until(ctx, r.Uptime()+carRetry)
+	return r.idle(ctx, s, r.Uptime()+carRetry)
 }
 
 // rate is how often a signal is to be read, in hertz.

@@ -9,11 +9,13 @@ import (
 	"net"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 	"github.com/eclipse/paho.mqtt.golang/packets"
 
+	"telemetryd/internal/spool"
 	"telemetryd/internal/telemetry"
 )
 
@@ -58,6 +60,8 @@ type connection struct {
 	lost   chan struct{} // closed at its loss
 	once   sync.Once
 	cause  error // why, set before lost closes
+	parked bool  // the vehicle was, when it was made
+	moved  atomic.Bool
 }
 
 func (c *connection) lose(err error) {
@@ -78,7 +82,7 @@ func (c *connection) isLost() bool {
 
 // dial connects to one broker. The last will is on its way with the connection.
 func (p *publisher) dial(ctx context.Context, b Broker) (*connection, error) {
-	c := &connection{broker: b, lost: make(chan struct{})}
+	c := &connection{broker: b, lost: make(chan struct{}), parked: p.isParked()}
 	o, err := p.Credentials.options(b, p.ClientID, p.Link, p.sessions, func() time.Time { // the system's may be of 1970
 		now, _ := p.Clock.Now()
 		return now
@@ -93,7 +97,7 @@ func (p *publisher) dial(ctx context.Context, b Broker) (*connection, error) {
 		SetOrderMatters(true). // of commands; no handler waits
 		SetWriteTimeout(handLimit).
 		SetPingTimeout(pingLimit+time.Duration(p.patience.Load())).
-		SetKeepAlive(cmp.Or(p.Limits.KeepAlive, keepAlive)).
+		SetKeepAlive(p.keepAlive(c.parked)).
 		SetStore(noStore{}).
 		SetBinaryWill(p.topic(p.VehicleID, statusOf), p.statusMessage(offlineWill), 1, !p.Limits.NoRetain).
 		SetConnectionLostHandler(func(_ mqtt.Client, err error) { c.lose(err) })
@@ -229,6 +233,8 @@ func (p *publisher) deliver(ctx context.Context, c *connection) error {
 		defer every.Stop()
 		besides = every.C
 	}
+	parking := s.newParking()
+	defer parking.hour.Stop()
 	upkeep := time.NewTicker(statusEvery)
 	defer upkeep.Stop()
 	limit := cmp.Or(p.ackLimit, ackLimit)
@@ -236,12 +242,19 @@ func (p *publisher) deliver(ctx context.Context, c *connection) error {
 	defer owed.Stop()
 	health := p.HealthChanged
 	for !c.isLost() {
+		if p.Parked.Close {
+			p.told, _ = p.Store.Newest(spool.Event)
+		}
 		if err := s.fill(ctx.Err() == nil); err != nil {
 			return err
 		}
 		s.waits.Store(len(s.underway) > 0)
 		if ctx.Err() != nil && len(s.underway) == 0 && s.pace.open() {
 			return nil
+		}
+		rests, again := s.rests(parking)
+		if rests {
+			return errResting
 		}
 		var oldest <-chan struct{}
 		if len(s.underway) > 0 {
@@ -272,9 +285,11 @@ func (p *publisher) deliver(ctx context.Context, c *connection) error {
 			s.heard(false)
 		case <-upkeep.C:
 			s.lanes.again()
-			s.status()
+			if !s.isParked() {
+				s.status()
+				s.listen()
+			}
 			s.subscribe()
-			s.listen()
 			s.announceGaps()
 			if p.Store.Stats().Records == 0 {
 				p.Clock.Forget()
@@ -284,6 +299,13 @@ func (p *publisher) deliver(ctx context.Context, c *connection) error {
 				c.lose(errNoPUBACK)
 			}
 		case <-besides: // fill looks
+		case <-parking.changed:
+			s.turn(&parking, c)
+		case <-parking.hour.C:
+			if s.isParked() {
+				s.status()
+			}
+		case <-again:
 		case <-ended:
 		case <-c.lost:
 		}

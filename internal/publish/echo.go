@@ -32,7 +32,7 @@ type echo struct {
 
 // listen begins a check when it is time for one.
 func (s *sender) listen() {
-	if s.WriteOnly || s.echo.came != nil || time.Now().UnixMilli() < s.checkAt.Load() || s.conn.isLost() || s.suspects.any() {
+	if s.WriteOnly || s.isParked() || s.echo.came != nil || time.Now().UnixMilli() < s.checkAt.Load() || s.conn.isLost() || s.suspects.any() {
 		return
 	}
 	s.checkAt.Store(time.Now().Add(echoAgain).UnixMilli())
@@ -44,7 +44,7 @@ func (s *sender) listen() {
 			State    telemetry.State `json:"state"`
 		}
 		// What an earlier stream or the will left there is no echo.
-		if json.Unmarshal(m.Payload(), &status) == nil && status.StreamID == s.StreamID && status.State == telemetry.Online {
+		if json.Unmarshal(m.Payload(), &status) == nil && status.StreamID == s.StreamID && status.State != telemetry.Offline {
 			select {
 			case came <- struct{}{}:
 			default:

@@ -59,6 +59,7 @@ type Config struct {
 	// waits in Outbox, which may be nil then.
 	Commands Commands
 	Outbox   *Outbox
+	Parked   Parked
 
 	ackLimit time.Duration // 0 means ackLimit
 }
@@ -90,6 +91,7 @@ type publisher struct {
 	former   *former
 	suspects suspects
 	checkAt  atomic.Int64 // when arrival is checked next, in Unix milliseconds
+	told     uint64       // events up to here were sent when the connection was closed for parking
 	waits    atomic.Bool  // a record was under way at the last look
 	patience atomic.Int64 // how much longer than pingLimit a PINGRESP may take
 	sessions tls.ClientSessionCache
@@ -140,7 +142,7 @@ func Run(ctx context.Context, c Config) {
 			c.Health.Clear("broker", "The broker is reached")
 			started := time.Now()
 			broker = conn.broker
-			if conn, err = p.serve(ctx, conn); conn != nil {
+			if conn, err = p.serve(ctx, conn); conn != nil && conn.broker == c.Brokers[0] {
 				at = 0
 			}
 			switch lasted := time.Since(started) > stable; {
@@ -154,6 +156,12 @@ func Run(ctx context.Context, c Config) {
 		}
 		if ctx.Err() != nil {
 			return
+		}
+		if errors.Is(err, errResting) {
+			if p.rest(ctx); ctx.Err() != nil {
+				p.lastWord(context.WithoutCancel(ctx), broker)
+			}
+			continue
 		}
 		p.bePatient(err)
 		c.Health.Set("broker", missing(broker, c, err))
@@ -210,26 +218,39 @@ func (p *publisher) serve(ctx context.Context, c *connection) (next *connection,
 	delivered := make(chan error, 1)
 	go func() {
 		err := p.deliver(serving, c)
-		if err == nil && serving.Err() != nil && !c.isLost() {
+		if err == nil && serving.Err() != nil && !c.isLost() && !c.moved.Load() {
 			p.sayOffline(c)
 		}
 		delivered <- err
 	}()
-	select {
-	case err := <-delivered:
-		c.lose(err)
-	case <-c.lost: // deliver may be held by paho for handLimit: it is left alone
-		if first != nil { // in a cluster, the new connection ends the old one
-			select {
-			case next = <-first:
-			case <-time.After(causeLimit):
-			}
+	for ended := false; !ended; {
+		parked, changed := p.Parked.now()
+		if p.outlived(c, parked) {
+			return p.move(ctx, c, leave, delivered)
 		}
-	case next = <-first:
-		leave()
-		return next, p.farewell(c, delivered)
-	case <-ctx.Done():
-		return nil, p.farewell(c, delivered)
+		select {
+		case <-changed:
+			continue
+		case err := <-delivered:
+			c.lose(err)
+			if errors.Is(err, errResting) {
+				c.client.Disconnect(farewellMS) // or the broker would publish the will
+				return nil, err
+			}
+		case <-c.lost: // deliver may be held by paho for handLimit: it is left alone
+			if first != nil { // in a cluster, the new connection ends the old one
+				select {
+				case next = <-first:
+				case <-time.After(causeLimit):
+				}
+			}
+		case next = <-first:
+			leave()
+			return next, p.farewell(c, delivered)
+		case <-ctx.Done():
+			return nil, p.farewell(c, delivered)
+		}
+		ended = true
 	}
 	c.client.Disconnect(0)
 	return next, c.cause
@@ -260,6 +281,9 @@ func (p *publisher) awaitFirst(ctx context.Context, used Broker) <-chan *connect
 		for {
 			select {
 			case <-every.C:
+				if p.isParked() { // it may wait
+					continue
+				}
 			case <-ctx.Done():
 				return
 			}
@@ -320,7 +344,7 @@ func (c Config) Status() telemetry.Status {
 	now, _ := c.Clock.Now()
 	stats := c.Store.Stats()
 	return telemetry.Status{
-		Schema: 1, VehicleID: c.VehicleID, State: telemetry.Online, T: telemetry.FormatTime(now),
+		Schema: 1, VehicleID: c.VehicleID, State: c.Parked.state(), T: telemetry.FormatTime(now),
 		Version: c.Version, StreamID: c.StreamID,
 		LastSeq: stats.LastSeq, OldestUnackedSeq: stats.OldestUnackedSeq,
 		Health: c.Health.Conditions(), Rates: c.Rates(), Data: c.Data(),
