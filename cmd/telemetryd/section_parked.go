@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -31,7 +32,7 @@ type parkedSection struct {
 	VoltageEvery  string   `yaml:"voltage_every"`
 	FloorEvery    string   `yaml:"floor_every"`
 	Probe         string   `yaml:"probe"`
-	Sleep         bool     `yaml:"sleep"`
+	Sleep         string   `yaml:"sleep"`
 	FixEvery      duration `yaml:"fix_every"`
 	StatusEvery   duration `yaml:"status_every"`
 	Connection    string   `yaml:"connection"`
@@ -101,7 +102,8 @@ func (s parkedSection) judge(where string) (o parkedOptions, err error) {
 	p.VoltageEvery = every("voltage_every", s.VoltageEvery, time.Second)
 	p.FloorEvery = every("floor_every", s.FloorEvery, time.Minute)
 	p.Probe = every("probe", s.Probe, 30*time.Second)
-	if o.sleep = s.Sleep; s.Sleep && p.VoltageEvery == 0 { // an adapter that is asked all the time does not sleep
+	o.sleep = judgeYes("sleep", cmp.Or(s.Sleep, "no"), func(key, value, allowed string) { wrong(key, value, allowed) })
+	if o.sleep && p.VoltageEvery == 0 { // an adapter that is asked all the time does not sleep
 		p.VoltageEvery = 10 * time.Minute
 	}
 	o.fixEvery = span("fix_every", s.FixEvery, time.Second, 24*time.Hour)
