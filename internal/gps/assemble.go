@@ -26,6 +26,8 @@ type assembler struct {
 	heard   time.Duration // when bytes last came
 	burst   time.Duration // when bytes last came after a pause
 	line    time.Duration // when the first byte of this line did
+	told    bool          // an epoch said by what the mode is known
+	epochs  int           // that have ended
 	taken   time.Duration // when the last sentence of an epoch did
 
 	dated func(utc time.Time, firstByte, err time.Duration) // a fix that tells its own date; may be nil
@@ -90,6 +92,9 @@ func (a *assembler) wait(s *sentence, arrived time.Duration) {
 func (a *assembler) begin(s *sentence, arrived time.Duration) {
 	a.end()
 	a.open = &epoch{time: s.time, began: a.line, seen: map[string]int{}}
+	// A live epoch may be published before its end, or begin in its middle, and what is
+	// missing then says nothing of the mode. A receiver that never tells it sends RMC alone.
+	a.open.modeless = a.cadence != nil && (a.told || a.epochs == 0)
 	if a.burst > a.taken { // sentences of other types may have come before
 		a.open.began = a.burst
 	}
@@ -142,6 +147,8 @@ func (a *assembler) end() {
 		a.cadence.ended(a.open.last)
 	}
 	a.publish()
+	a.told = a.told || a.open.tellsMode()
+	a.epochs++
 	if e := a.open; e.published == nil {
 		a.calendar.claim(e.zdaDay, e.time, e.arrived)
 	}

@@ -26,6 +26,7 @@ type epoch struct {
 	speed, course, altitude, hdop, gsaHDOP, satellites value
 	allSystems                                         bool
 	mode                                               int
+	modeless                                           bool // a mode that is not told is not known
 
 	seen map[string]int // sentences by address
 	last mark           // the last sentence
@@ -131,14 +132,20 @@ func (e *epoch) reading(fixTime time.Time) telemetry.Reading {
 	return r
 }
 
+// tellsMode reports whether there is a GSA, or what GGA and GNS say, to know the mode by.
+func (e *epoch) tellsMode() bool { return e.mode != 0 || e.altitude.ok || e.satellites.ok }
+
 // fix is the mode, "2d" or "3d": the best GSA's (receivers of several systems send one for
-// each), else three dimensions when there is an altitude and nothing against it.
+// each), else three dimensions when there is an altitude and nothing against it. It is empty
+// where what would tell it has not come.
 func (e *epoch) fix() string {
 	switch {
 	case e.mode == 2:
 		return "2d"
 	case e.mode == 3, e.altitude.ok && (!e.satellites.ok || e.satellites.x >= 4):
 		return "3d"
+	case e.modeless && !e.tellsMode():
+		return ""
 	default:
 		return "2d"
 	}

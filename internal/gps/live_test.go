@@ -91,7 +91,7 @@ func TestNoSilenceInNoise(t *testing.T) {
 	}
 	l.want(t)
 	l.hear(2*sec, rmcAt(2))
-	l.want(t, "12:00:01 at 2s of 1s: latitude longitude fix")
+	l.want(t, "12:00:01 at 2s of 1s: latitude longitude")
 }
 
 // A cycle that has ended five times alike is known.
@@ -164,8 +164,8 @@ func TestPauseWithinACycle(t *testing.T) {
 	}
 	l.wait(3900 * ms)
 	l.want(t,
-		"12:00:01 at 1.15s of 1s: latitude longitude fix",
-		"12:00:01 at 1.56s of 1.26s: altitude gps heading hdop",
+		"12:00:01 at 1.15s of 1s: latitude longitude",
+		"12:00:01 at 1.56s of 1.26s: altitude gps heading hdop fix",
 		"12:00:02 at 2.56s of 2.26s: latitude longitude altitude gps heading hdop fix",
 		"12:00:03 at 3.56s of 3.26s: latitude longitude altitude gps heading hdop fix")
 }
@@ -224,4 +224,21 @@ func TestRefusedOnce(t *testing.T) {
 	if got := l.counters.Drops()[NoDate]; got != 8 {
 		t.Errorf("%d dropped without a date, want 8", got)
 	}
+}
+
+// What has come of an epoch says nothing of the mode while the GSA is still missing; it
+// comes with it.
+func TestModeIsNotGuessed(t *testing.T) {
+	l := newLive()
+	l.hear(1*sec, rmcAt(1), ggaAt(1), gsaBody)
+	l.hear(2*sec, rmcAt(2))
+	l.wait(2400 * ms)
+	l.hear(2400*ms, gsaBody)
+	l.hear(3*sec, rmcAt(3), ggaAt(3), gsaBody)
+	l.wait(3900 * ms)
+	l.want(t,
+		"12:00:01 at 1.17s of 1.02s: latitude longitude altitude hdop fix",
+		"12:00:02 at 2.15s of 2s: latitude longitude",
+		"12:00:02 at 3s of 2.4s: hdop fix",
+		"12:00:03 at 3.32s of 3.02s: latitude longitude altitude hdop fix")
 }
