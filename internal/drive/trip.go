@@ -37,6 +37,8 @@ const (
 	// fastKMH is a speed at which nobody stops within the time between two readings: a
 	// vehicle that is lost at it drives on somewhere.
 	fastKMH = 10.0
+	// stopLimit is how soon it must be seen at rest, to have stopped where it was.
+	stopLimit = 15 * time.Second
 	// blindLimit is how long such a one may be lost, in a tunnel or by a plug that fell out,
 	// until its trip is over.
 	blindLimit = 15 * time.Minute
@@ -127,7 +129,9 @@ func (t *trips) pass(s *situation) {
 	trip := t.trip
 	trip.tally.pass(s)
 	unseen := s.now - trip.known.Seen
-	trip.stood = trip.stood || unseen >= candidateLimit && s.stands()
+	if s.stands() && (unseen <= stopLimit || trip.known.KMH <= fastKMH) {
+		trip.stood = true
+	}
 	switch {
 	case trip.id == "":
 		if s.parked || unseen > candidateLimit {
@@ -222,7 +226,7 @@ func (t *trips) isOver(s *situation, unseen time.Duration) bool {
 	if unseen < t.EndAfter {
 		return false
 	}
-	lost := !s.stands() && t.trip.known.KMH > fastKMH
+	lost := !s.stands() && !t.trip.stood && t.trip.known.KMH > fastKMH
 	return !lost || unseen >= max(t.EndAfter, blindLimit)
 }
 
@@ -238,7 +242,7 @@ func (t *trips) begin(s *situation) {
 // finish says that it has arrived, when it did.
 func (t *trips) finish(s *situation) {
 	trip := t.trip
-	lost := trip.known.KMH > fastKMH // nobody has seen it stop
+	lost := !trip.stood && trip.known.KMH > fastKMH // nobody has seen it stop
 	t.report(s, trip, trip.known.Seen, trip.endUnseen || lost)
 	t.trip, s.trip = nil, ""
 	t.keep(s)

@@ -124,6 +124,11 @@ func TestTripSaysWhatItKnows(t *testing.T) {
 	if len(lost) != 1 || !lost[0].CutOff {
 		t.Errorf("lost at 60 km/h: %+v", lost)
 	}
+	later := tripsOf(t, day(withTrips(Trips{}), stretch{long: time.Minute, rpm: 2000, wheels: 60, gps: no},
+		stretch{long: 5 * time.Minute, rpm: no, wheels: no, gps: no}, stretch{long: time.Minute, rpm: 0, wheels: 0, gps: no}))
+	if len(later) != 1 || !later[0].CutOff {
+		t.Errorf("lost at 60 km/h, found at rest: %+v", later)
+	}
 	arrived := tripsOf(t, day(withTrips(Trips{}), stretch{long: time.Minute, rpm: 2000, wheels: 60, gps: no}, stretch{long: 20 * time.Second, rpm: 800, wheels: 0, gps: no}))
 	if len(arrived) != 1 || arrived[0].CutOff {
 		t.Errorf("arrived: %+v", arrived)
