@@ -61,49 +61,56 @@ func TestTripTruth(t *testing.T) {
 		"long, with odometer":         {func(f *feed) { f.receiver = false }, "odometer", 3 * time.Minute},
 		"receiver":                    {func(f *feed) { f.noOBD = true }, "gps", 30 * time.Second},
 	}
-	for name, way := range ways {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			worst, trips := 0.0, 0
-			for range 20 {
-				seed := rand.Uint64()
-				f := newFeed(seed)
-				way.feed(f)
-				_, key := f.runs(laps, func(now time.Duration) bool { return f.moment(now).Ignition })
-				last := key[2] // of the third lap
-				on := func(now time.Duration) bool { return f.moment(now).Engine }
-				if f.noOBD {
-					on = func(now time.Duration) bool { return f.moment(now).SpeedKMH > driftKMH }
-				}
-				f.seen = func(now time.Duration) bool { return now < last+50*time.Second }
-				all := tripsOf(t, f.run(withTrips(Trips{EndAfter: way.end}), 0, last+way.end+10*time.Second))
-				from, to := f.runs(last+10*time.Second, on)
-				from, to = joined(from, to, way.end)
-				if len(all) != len(from) {
-					t.Errorf("seed %d: %d trips, truly %d", seed, len(all), len(from))
-					continue
-				}
-				for i, e := range all {
-					trips++
-					if e.DistanceSource != way.source {
-						t.Errorf("seed %d: %s by %s", seed, e.id, e.DistanceSource)
-					}
-					near(t, seed, "begin", e.began.Seconds(), from[i].Seconds(), 2.5)
-					near(t, seed, "end", e.end.Seconds(), to[i].Seconds(), 2.5)
-					want := f.truth(e.began, e.end)
-					off := near(t, seed, "distance_km", float(t, e.DistanceKM), want.km, want.km/100)
-					worst = max(worst, off/want.km)
-					near(t, seed, "duration_s", float(t, e.DurationS), (e.end - e.began).Seconds(), 0.1)
-					near(t, seed, "max_speed_kmh", float(t, e.MaxSpeedKMH), want.fastest, 2.5)
-					near(t, seed, "moving_s", float(t, e.MovingS), want.moving, want.moving*0.03)
-					if !f.noOBD {
-						near(t, seed, "idle_s", float(t, e.IdleS), want.idle, 3+want.idle*0.05)
-					}
+	worst, trips := map[string]float64{}, map[string]int{}
+	for range 20 {
+		seed := rand.Uint64()
+		driven := newFeed(seed)
+		_, key := driven.runs(laps, func(now time.Duration) bool { return driven.moment(now).Ignition })
+		last := key[2] // of the third lap
+		for name, way := range ways {
+			f := newFeed(seed)
+			f.past = driven.past
+			way.feed(f)
+			f.seen = func(now time.Duration) bool { return now < last+50*time.Second }
+			all := tripsOf(t, f.run(withTrips(Trips{EndAfter: way.end}), 0, last+way.end+10*time.Second))
+			is := func(now time.Duration) bool { return f.moment(now).Engine }
+			if f.noOBD {
+				is = func(now time.Duration) bool { return f.moment(now).SpeedKMH > driftKMH }
+			}
+			from, to := f.runs(last+10*time.Second, is)
+			from, to = joined(from, to, way.end)
+			if len(all) != len(from) {
+				t.Errorf("%s, seed %d: %d trips, truly %d", name, seed, len(all), len(from))
+				continue
+			}
+			for i, e := range all {
+				trips[name]++
+				worst[name] = max(worst[name], f.compare(t, name, seed, e, from[i], to[i]))
+				if e.DistanceSource != way.source {
+					t.Errorf("%s, seed %d: %s by %s", name, seed, e.id, e.DistanceSource)
 				}
 			}
-			t.Logf("%d trips, distance at worst %.2f %% off", trips, 100*worst)
-		})
+		}
 	}
+	for name, n := range trips {
+		t.Logf("%-30s %d trips, distance at worst %.2f %% off", name, n, 100*worst[name])
+	}
+}
+
+// compare checks the figures of a trip that truly was from one time to another, and returns
+// how far its distance is off, as a part of it.
+func (f *feed) compare(t *testing.T, name string, seed uint64, e ended, from, to time.Duration) float64 {
+	t.Helper()
+	want := f.truth(e.began, e.end)
+	near(t, seed, name+": begin", e.began.Seconds(), from.Seconds(), 2.5)
+	near(t, seed, name+": end", e.end.Seconds(), to.Seconds(), 2.5)
+	near(t, seed, name+": duration_s", float(t, e.DurationS), (e.end - e.began).Seconds(), 0.1)
+	near(t, seed, name+": max_speed_kmh", float(t, e.MaxSpeedKMH), want.fastest, 2.5)
+	near(t, seed, name+": moving_s", float(t, e.MovingS), want.moving, want.moving*0.03)
+	if !f.noOBD {
+		near(t, seed, name+": idle_s", float(t, e.IdleS), want.idle, 3+want.idle*0.05)
+	}
+	return near(t, seed, name+": distance_km", float(t, e.DistanceKM), want.km, want.km/100) / want.km
 }
 
 func near(t *testing.T, seed uint64, what string, got, want, within float64) (off float64) {
