@@ -154,6 +154,7 @@ type message struct {
 	StreamID string                       `json:"stream_id"`
 	BootID   string                       `json:"boot_id"`
 	Seq      uint64                       `json:"seq"`
+	T        string                       `json:"t"`
 	Type     string                       `json:"type"`
 	TripID   string                       `json:"trip_id"`
 	Position map[string]any               `json:"position"`

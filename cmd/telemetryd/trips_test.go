@@ -3,9 +3,12 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -117,6 +120,9 @@ func TestTrips(t *testing.T) {
 					t.Errorf("%s is %v: %s", name, x.Data[name], x.Payload)
 				}
 			}
+			if want, got := servedWay(t, v.truth, ms, x.TripID), x.Data["distance_km"].(float64); math.Abs(got-want) > 0.08*want {
+				t.Errorf("distance_km %v, by the speeds that the car told %.3f", got, want)
+			}
 			if x.Position == nil || x.Data["start_position"] == nil || x.Data["end_position"] == nil {
 				t.Errorf("without positions: %s", x.Payload)
 			}
@@ -125,6 +131,37 @@ func TestTrips(t *testing.T) {
 	if len(streams) != 2 {
 		t.Errorf("the first trip has batches in %d streams, want 2: before the kill and after it", len(streams))
 	}
+}
+
+// servedWay is the way of a trip in km, by the speeds that the car told between its events.
+func servedWay(t *testing.T, truthFile string, ms []message, trip string) (km float64) {
+	t.Helper()
+	var began, ended time.Time
+	for _, m := range ms {
+		at, err := time.Parse(time.RFC3339Nano, m.T)
+		if m.TripID != trip || err != nil {
+			continue
+		}
+		switch m.Type { // of copies the last one has the better time
+		case "trip_start":
+			began = at
+		case "trip_end":
+			ended = at
+		}
+	}
+	values := readTruth(t, truthFile)["vehicle_speed_kmh"]
+	for i := 1; i < len(values); i++ {
+		a, b := values[i-1], values[i]
+		x, err := strconv.ParseFloat(a.value, 64)
+		y, bad := strconv.ParseFloat(b.value, 64)
+		if errors.Join(err, bad) != nil {
+			t.Fatal(err, bad)
+		}
+		if !a.t.Before(began) && !b.t.After(ended) {
+			km += (x + y) / 2 * b.t.Sub(a.t).Hours()
+		}
+	}
+	return km
 }
 
 // Consumers read batches of a trip like all others.
