@@ -5,7 +5,7 @@
 //
 // The package promises:
 //
-//   - The drive is a pure function of the seed and the time since Start, times
+//   - The drive is a pure function of seed, script and the time since Start, times
 //     Speedup. Wheels, engine and position agree with each other.
 //   - The adapter behaves as the ELM327 v1.5 data sheet says, byte for byte, at
 //     the pace of its wire; the receiver sends NMEA 0183 at the times of its

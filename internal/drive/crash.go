@@ -92,10 +92,12 @@ func (c *crash) pass(s *situation) {
 }
 
 // still reports that whoever has told a speed since the hit says that the vehicle stands.
-// Who has fallen silent has said his last word: a crash may cut the cable.
+// A crash may cut the cable: who saw the hit and has fallen silent has said his last word,
+// and another one's is forgotten.
 func (c *crash) still(s *situation) bool {
 	for _, t := range []*track{&s.motion.wheels, &s.motion.receiver} {
-		if last, _ := t.newest(s.now, 0); len(t.samples) > 0 && last.at > c.hit.at && last.kmh > standsStill {
+		last, fresh := t.newest(s.now, fixLimit)
+		if (fresh || t == c.hit.track) && last.at > c.hit.at && last.kmh > standsStill {
 			return false
 		}
 	}

@@ -87,3 +87,18 @@ func TestLockedWheelsAreNoCrash(t *testing.T) {
 		t.Errorf("found %v", w.kinds())
 	}
 }
+
+// A receiver is a little behind, and then torn off.
+func TestCrashThatSilencesTheReceiver(t *testing.T) {
+	w := newWatch(t, nil)
+	for range 20 {
+		w.wheels(fifth, 50)
+		w.say("gps_speed_kmh", 50.0)
+	}
+	w.wheels(fifth, 0)
+	w.say("gps_speed_kmh", 50.0)
+	w.wheels(fifth, held(0, 45)...)
+	if all := w.crashes(); len(all) != 1 {
+		t.Errorf("found %v", w.kinds())
+	}
+}

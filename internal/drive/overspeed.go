@@ -47,7 +47,7 @@ func (o *overspeed) reading(s *situation, _ telemetry.Reading) {
 	}
 	if o.told { // what began under one limit is judged by it, as long as that holds
 		isNot := v.kmh < o.begun.Limit-overspeedBelow || limit != o.begun.Limit
-		if o.until == 0 {
+		if !isNot {
 			o.peak = max(o.peak, v.kmh)
 		}
 		if _, ends := o.take(v.at, !isNot, isNot); ends {
