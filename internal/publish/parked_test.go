@@ -161,7 +161,8 @@ func TestParkedClose(t *testing.T) {
 	connections := func(n, open int) func() bool {
 		return func() bool { alive, now := g.seen(); return len(alive) == n && now == open }
 	}
-	await(t, "a connection", connections(1, 1))
+	is := func(want string) func() bool { return func() bool { list, _ := told.seen(); return list == want } }
+	await(t, "online", func() bool { return is("online")() && connections(1, 1)() })
 	s.park(true)
 	await(t, "its end", connections(1, 0))
 	r.record(t, 0) // a batch waits for the status
@@ -177,7 +178,6 @@ func TestParkedClose(t *testing.T) {
 	await(t, "the end of its connection", connections(3, 0))
 	s.park(false)
 	await(t, "a connection that stays", connections(4, 1))
-	is := func(want string) func() bool { return func() bool { list, _ := told.seen(); return list == want } }
 	await(t, "online again, all told", func() bool { return is("online parked online")() && r.spool.Stats().Records == 0 })
 	s.park(true)
 	await(t, "the end of the connection", connections(4, 0))
