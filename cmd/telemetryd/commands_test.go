@@ -295,3 +295,52 @@ func TestNoCommands(t *testing.T) {
 		t.Errorf("%s", d.log)
 	}
 }
+
+// A stop ends a program that runs, in time, and says so.
+func TestStopWhileCommandRuns(t *testing.T) {
+	t.Parallel()
+	m := newMosquitto(t)
+	said := listen(t, m, "van-1")
+	d := ordered(t, m, carless, "van-1", "commands: {allow: {slow: {exec: [sleep, \"60\"], timeout: 2m}}}\n")
+	for limit := time.Now().Add(20 * time.Second); len(said.all()) == 0 && time.Now().Before(limit); time.Sleep(500 * time.Millisecond) {
+		pub(t, m, "vehicles/van-1/command", `{"id":"long","command":"slow"}`)
+	}
+	if took := d.end(syscall.SIGTERM); took > 2*time.Second || d.err != nil {
+		t.Errorf("SIGTERM: %v after %v", d.err, took)
+	}
+	r := said.awaitAfter(0, "what became of it", func(r answer) bool { return r.State == "failed" })
+	if r.ID != "long" || !strings.Contains(r.Reason, "the daemon stops") {
+		t.Errorf("%+v", r)
+	}
+}
+
+// The settings that docs/commands.md shows are right.
+func TestCommandsDoc(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/commands.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, block, _ := strings.Cut(string(doc), "```yaml\n")
+	block, _, ok := strings.Cut(block, "```")
+	if !ok {
+		t.Fatal("no settings in docs/commands.md")
+	}
+	dir := t.TempDir()
+	_, public := openssl(t, dir, "command")
+	file := filepath.Join(dir, "van.yaml")
+	if err := os.WriteFile(file, []byte(strings.Replace(block, "/etc/telemetryd/command.pub", public, 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var s settings
+	values, err := readFile(file, s.targets())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := decode(file, "commands", values["commands"].node, &s.sections.commands); err != nil {
+		t.Fatal(err)
+	}
+	o, err := s.sections.commands.judge("vehicles/van-12", file)
+	if err != nil || len(o.allow) != 6 || o.topics["RakTest/topic"] != "bell" || o.publicKey == nil || !o.allow["dim"].Takes() {
+		t.Errorf("%+v, %v", o, err)
+	}
+}

@@ -282,7 +282,9 @@ func (s *sender) respond() error {
 			s.Outbox.acknowledged(a)
 			continue
 		}
-		if err := s.send(parcel{lane: responses, answer: a}, s.responseTopic(), false, a.payload); err != nil {
+		p := parcel{lane: responses, answer: a}
+		if err := s.send(p, s.responseTopic(), false, a.payload); err != nil {
+			s.underway = append(s.underway, sent{parcel: p}) // it may be what ended the connection
 			return err
 		}
 	}

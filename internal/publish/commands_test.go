@@ -187,9 +187,6 @@ func TestConnectionClosedOverCommands(t *testing.T) {
 					ends++
 					return nil, false
 				}
-				if m, ok := p.(*packets.PublishPacket); ok && ends < 2 && !strings.HasSuffix(m.TopicName, "/status") {
-					return packets.NewControlPacket(packets.Pingresp), true // it takes its time with telemetry
-				}
 				return nil, true
 			})
 			outbox := NewOutbox()
