@@ -238,9 +238,10 @@ func (s *session) release() {
 	if s.send(ctx, " ") != nil {
 		return
 	}
-	if _, err := s.collect(ctx, interruptLimit); err == nil || errors.Is(err, errTimeout) {
-		_ = s.send(ctx, "ATPC\r")
-	}
+	brief, cancel := context.WithTimeout(ctx, interruptLimit) // whatever it says of searching
+	defer cancel()
+	_, _ = s.collect(brief, interruptLimit)
+	_ = s.send(ctx, "ATPC\r")
 }
 
 // drive reads the car whenever it answers, and the adapter's voltage meanwhile.
