@@ -206,6 +206,9 @@ func (c *car) troubleCodes(e *ecu, mode byte) []message {
 	if c.protocol.can() {
 		return []message{{data: append([]byte{mode | 0x40, byte(len(codes) / 2)}, codes...)}}
 	}
+	if len(codes) == 0 && c.traits.SilentIfNone {
+		return nil
+	}
 	var messages []message
 	for first := true; first || len(codes) > 0; first = false {
 		data := make([]byte, 7)

@@ -74,6 +74,9 @@ type OBDConfig struct {
 	Refuses, Denies []byte
 	// Lacks are modes at which this car keeps silent, as cars before 2010 do at 0A.
 	Lacks []byte
+	// SilentIfNone lets ECUs without codes keep silent when asked for them, as many do on
+	// buses other than CAN.
+	SilentIfNone bool
 	// NeverClears lets the engine's ECU refuse mode 04 though the engine is off.
 	NeverClears bool
 	// NoCountDigit, NoFilter and NoAdaptive are what some clones do not know: they

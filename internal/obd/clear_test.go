@@ -30,6 +30,7 @@ func TestClearCodes(t *testing.T) {
 		{"CAN, no headers", sim.OBDConfig{NoHeaders: true}, ""},
 		{"29 bits, two ECUs", sim.OBDConfig{ECUs: 2, Protocol: '7'}, ""},
 		{"K-line, two ECUs", sim.OBDConfig{ECUs: 2, Protocol: '5'}, ""},
+		{"K-line, silent without codes", sim.OBDConfig{ECUs: 2, Protocol: '5', SilentIfNone: true}, ""},
 		{"refused", sim.OBDConfig{NeverClears: true}, "no codes were cleared: control unit 7E8 refuses: conditions are not right"},
 		{"refused by one", sim.OBDConfig{NeverClears: true, ECUs: 2}, "only some codes were cleared: control unit 7E9 has cleared its own, control unit 7E8 refuses"},
 		{"no answer", sim.OBDConfig{Lacks: []byte{0x04}}, "no control unit answered"},
@@ -67,6 +68,34 @@ func TestClearCodes(t *testing.T) {
 				t.Errorf("%s, %v", asJSON(t, codes), err)
 			}
 			r.check()
+		})
+	}
+}
+
+// A car that is switched off answers nothing either: for that no code is told to be gone,
+// and none to be there.
+func TestSilenceIsNoAnswer(t *testing.T) {
+	for _, protocol := range []byte{'2', '6'} { // on which a car that is off gives NO DATA
+		t.Run(string(protocol), func(t *testing.T) {
+			t.Parallel()
+			r, q := workshop(t, sim.OBDConfig{Listen: "pty", Protocol: protocol, ECUs: 2, SilentIfNone: true}, map[string]float64{"engine_speed_rpm": 0.5}, 20)
+			r.await("codes of each kind", 30*time.Second, func() bool { return r.coded("dtc_appeared") >= 4 })
+			for range 3 {
+				asked := q.ofMode("03")
+				r.injectFor("ignition_off", 6*time.Second)
+				codes, err := r.control.ReadCodes(within(t, 20*time.Second))
+				if err == nil || !strings.Contains(err.Error(), "the car was lost while it was asked") {
+					t.Errorf("%s, %v", asJSON(t, codes), err)
+				}
+				if n := q.ofMode("03") - asked; n < 2 {
+					t.Errorf("codes were asked for %d times", n)
+				}
+				r.await("the ignition is on", 20*time.Second, func() bool { return len(r.vehicle.Pending()) == 0 })
+				r.await("values again", 20*time.Second, r.after(time.Now(), 1))
+			}
+			if n := r.coded("dtc_cleared"); n > 0 {
+				t.Errorf("%d codes are told to be cleared", n)
+			}
 		})
 	}
 }

@@ -42,6 +42,7 @@ type reading struct {
 	frame   *freezeFrame   // being read
 
 	pids       []byte          // that the car has
+	quiet      map[place]bool  // that may have no codes any more, if the car is awake
 	lampRead   time.Duration   // when the lamp was read last
 	identified time.Duration   // when the car told last who it is; 0 for never
 	retuned    time.Duration   // when rates were changed last; 0 for never

@@ -109,6 +109,7 @@ func (d *reading) lampChanged(items []item) {
 	d.lampRead = d.Uptime()
 	now := lamp{known: true, on: items[i].data[0]&0x80 != 0, count: int(items[i].data[0] & 0x7F)}
 	before := d.lamp
+	d.believeSilence(now.count)
 	if now == before {
 		return
 	}
@@ -133,31 +134,40 @@ func (d *reading) lampChanged(items []item) {
 func (d *reading) takeCodes(a Answer, mode byte, kind Kind) bool {
 	found := codesOf(a, mode, busOf(d.s.protocol).isCAN())
 	if d.heardCodes != nil {
-		d.heardCodes[kind] = heardIn(a, found)
+		h := heardIn(a, found)
+		h.at = d.Uptime()
+		d.heardCodes[kind] = h
 	}
 	if damaged(a) {
 		return false
 	}
 	for ecu, codes := range found {
-		changes, unsure := d.reader.codes.learn(place{kind, ecu}, codes)
+		unsure := d.learnCodes(place{kind, ecu}, codes)
 		d.codes[kind].again = d.codes[kind].again || unsure
-		for _, c := range changes {
-			data := CodeData{Code: c.code, Kind: kind, ECU: ecu, FirstRead: c.firstRead}
-			if c.gone {
-				d.event("dtc_cleared", telemetry.Info, data)
-				continue
-			}
-			severity := telemetry.Info
-			if kind == Stored {
-				severity = telemetry.Warning
-			}
-			d.event("dtc_appeared", severity, data)
-			if kind == Stored && ecu == d.s.speaker {
-				d.planFreezeFrame()
-			}
+	}
+	d.noteSilence(a, kind, found)
+	return len(found) > 0
+}
+
+// learnCodes takes the codes that stand at a place now; unsure asks for a second reading.
+func (d *reading) learnCodes(p place, codes []string) (unsure bool) {
+	changes, unsure := d.reader.codes.learn(p, codes)
+	for _, c := range changes {
+		data := CodeData{Code: c.code, Kind: p.kind, ECU: p.ecu, FirstRead: c.firstRead}
+		if c.gone {
+			d.event("dtc_cleared", telemetry.Info, data)
+			continue
+		}
+		severity := telemetry.Info
+		if p.kind == Stored {
+			severity = telemetry.Warning
+		}
+		d.event("dtc_appeared", severity, data)
+		if p.kind == Stored && p.ecu == d.s.speaker {
+			d.planFreezeFrame()
 		}
 	}
-	return len(found) > 0
+	return unsure
 }
 
 // freezeFrame collects frame 0 of mode 02, a request at a time.

@@ -38,6 +38,7 @@ func (c *Codes) of(k Kind) *[]Code {
 type codesHeard struct {
 	found           map[string][]string // by ECU; nil for no answer
 	damaged, denied bool
+	at              time.Duration
 }
 
 // heardIn judges an answer to a request for codes.
@@ -86,6 +87,9 @@ func (c *Control) ReadCodes(ctx context.Context) (Codes, error) {
 				if again(t, d.heardCodes[kind].found != nil) {
 					pending = true
 				}
+			}
+			for _, h := range d.heardCodes { // who says nothing may have been switched off
+				pending = pending || h.found == nil && !h.denied && d.heard <= h.at
 			}
 			if !pending {
 				out.value, out.err = d.collectCodes(began)
