@@ -62,6 +62,8 @@ const (
 	queued = 16
 	// grace is what a running program has at a stop of the daemon before it is told to end.
 	grace = 300 * time.Millisecond
+	// together is within what a stop of the unit reaches both a program and the daemon.
+	together = 100 * time.Millisecond
 	// mostJSON is how long an event may be to be handed over: the kernel takes 128 KiB for a
 	// variable (execve(2), MAX_ARG_STRLEN).
 	mostJSON = 100 << 10
@@ -135,7 +137,7 @@ func (h *Hooks) Run(ctx context.Context) {
 		}
 		select {
 		case r := <-h.queue:
-			h.run(running, r)
+			h.run(ctx, running, r)
 			if len(h.queue) == 0 {
 				h.full.Store(false)
 			}
@@ -170,8 +172,9 @@ func (h *Hooks) follow(ctx context.Context, i int, state State) {
 	}
 }
 
-// run runs a program and tells how that went.
-func (h *Hooks) run(ctx context.Context, r run) {
+// run runs a program in running and tells how that went. A program that fails as the daemon
+// stops did what it should: a stop of the unit ends both, as systemctl poweroff makes it.
+func (h *Hooks) run(ctx, running context.Context, r run) {
 	hook := h.Hooks[r.hook]
 	p := hook.Program
 	p.Wait, p.Unless = patience, r.unless
@@ -180,13 +183,19 @@ func (h *Hooks) run(ctx context.Context, r run) {
 		p.Env = append(p.Env, "TELEMETRYD_EVENT_JSON="+string(r.event))
 	}
 	began := time.Now()
-	result, err := h.Runner.Run(ctx, p)
+	result, err := h.Runner.Run(running, p)
+	if err != nil && !errors.Is(err, action.ErrUnwanted) {
+		select {
+		case <-ctx.Done():
+		case <-time.After(together):
+		}
+	}
 	source := fmt.Sprintf("hook %d", r.hook+1)
 	switch {
 	case errors.Is(err, action.ErrUnwanted):
 		h.Log.Debug("hook left out: the state has ended", "on", hook.On, "program", p.Argv[0])
-	case ctx.Err() != nil:
-		h.Log.Warn("hook ended early: the daemon stops", "on", hook.On, "program", p.Argv[0], "error", err)
+	case err != nil && ctx.Err() != nil:
+		h.Log.Info("hook ended early: the daemon stops", "on", hook.On, "program", p.Argv[0], "error", err)
 	case err != nil:
 		h.count(hook.On, "failed")
 		h.Log.Debug("hook failed", "on", hook.On, "program", p.Argv[0], "error", err, "output", result.Output)

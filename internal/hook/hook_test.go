@@ -184,7 +184,7 @@ func TestFailure(t *testing.T) {
 			b.err, b.output = err, output
 			b.mu.Unlock()
 			b.Happened(telemetry.Event{Type: "y"}, nil)
-			synctest.Wait()
+			time.Sleep(time.Second)
 		}
 		_, missing := new(action.Runner).Run(t.Context(), action.Program{Argv: []string{"no-such-program"}})
 		_, denied := new(action.Runner).Run(t.Context(), action.Program{Argv: []string{"/etc/passwd"}})
@@ -223,5 +223,20 @@ func TestStop(t *testing.T) {
 		if len(b.ran) != 1 {
 			t.Errorf("%q", b.ran)
 		}
+	}
+}
+
+// A unit that is stopped ends its programs as well, some of them before the daemon hears of
+// it: that is no failure.
+func TestStopOfUnit(t *testing.T) {
+	b := hooked(t, []Hook{{On: "parked", Program: program("systemctl")}}, nil, func(t *testing.T, b *bench, stop func()) {
+		b.err = errors.New("systemctl ended with signal: terminated")
+		b.Happened(telemetry.Event{Type: "parked"}, nil)
+		synctest.Wait() // it has ended
+		time.Sleep(together / 2)
+		stop()
+	})
+	if len(b.health) != 0 || !strings.Contains(b.log.String(), "hook ended early: the daemon stops") {
+		t.Errorf("%q, %s", b.health, b.log)
 	}
 }
