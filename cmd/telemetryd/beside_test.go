@@ -1,10 +1,18 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"telemetryd/internal/obd"
+	"telemetryd/internal/telemetry"
 )
 
 // A parked vehicle says how it is for five minutes, then once an hour; the engine's start is
@@ -43,4 +51,40 @@ func TestFewWhileParked(t *testing.T) {
 			t.Error("the start is not told at once")
 		}
 	})
+}
+
+// What Home Assistant was told of is known after a restart: nothing is taken away but what
+// is no longer in the settings.
+func TestDiscoveryKept(t *testing.T) {
+	o := options{vehicleID: "van-1", topicPrefix: "vehicles", homeAssistant: "homeassistant", latest: time.Second, stateDir: t.TempDir(),
+		own: []obd.OwnSignal{{Signal: telemetry.Signal{Name: "battery_soc_pct", Unit: "%"}}}}
+	var said bytes.Buffer
+	log := slog.New(slog.NewTextHandler(&said, nil))
+	var seen telemetry.Latest
+	seen.Note(telemetry.Reading{Fields: []telemetry.Field{{Name: "odometer_km", Value: telemetry.Number(1, 0)}, {Name: "battery_soc_pct", Value: telemetry.Number(50, 0)}}})
+	first := openDiscovery(o, &seen, log)
+	message := first.message(nil)
+	if again := first.message(message); !bytes.Equal(again, message) {
+		t.Errorf("%s\nthen %s", message, again)
+	}
+	restarted := openDiscovery(o, &telemetry.Latest{}, log).message(nil)
+	if !bytes.Equal(restarted, message) {
+		t.Errorf("after a restart %s\nwant %s", restarted, message)
+	}
+	o.own = nil
+	for range 2 { // for good: who was away learns of it
+		gone := openDiscovery(o, &telemetry.Latest{}, log).message(nil)
+		if !bytes.Contains(gone, []byte(`"battery_soc_pct":{"p":"sensor"}`)) || !bytes.Contains(gone, []byte(`"odometer_km":{"dev_cla"`)) {
+			t.Errorf("without the own signal: %s", gone)
+		}
+	}
+	if said.Len() > 0 {
+		t.Errorf("%s", &said)
+	}
+	if err := os.WriteFile(filepath.Join(o.stateDir, "homeassistant"), []byte("garbage"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if anew := openDiscovery(o, &seen, log).message(nil); !bytes.Contains(anew, []byte(`"odometer_km":{"dev_cla"`)) || !strings.Contains(said.String(), "learned anew") {
+		t.Errorf("damaged: %s, said %s", anew, &said)
+	}
 }

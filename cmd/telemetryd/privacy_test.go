@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"math"
 	"os"
 	"path/filepath"
@@ -13,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"telemetryd/internal/drive"
+	"telemetryd/internal/status"
 	"telemetryd/sim"
 )
 
@@ -48,8 +51,8 @@ func coordinatesIn(x any) (all [][2]float64) {
 func TestPrivacyZones(t *testing.T) {
 	t.Parallel()
 	const seed, radius = 1, 60
-	drive := sim.NewDrive(seed)
-	home, work := drive.At(0), drive.At(60*time.Second)
+	route := sim.NewDrive(seed)
+	home, work := route.At(0), route.At(60*time.Second)
 	m := newMosquitto(t)
 	s := subscribe(t, m, "vehicles/van-1/#")
 	v := startVehicle(t, "--seed", fmt.Sprint(seed), "--gps-rate", "2", "--gps-baud", "0")
@@ -157,5 +160,46 @@ func TestPrivacyZones(t *testing.T) {
 	}
 	if !strings.Contains(everything.String(), `"hdop"`) {
 		t.Error("that there was a fix is not told")
+	}
+}
+
+// The secret stays the same over starts. One that is lost to damage is made anew, and told.
+func TestPrivacySecret(t *testing.T) {
+	dir := t.TempDir()
+	zones := drive.Privacy{Zones: []drive.Zone{{Name: "home", Latitude: 48, Longitude: 11, Radius: 200}}}
+	start := func() (secret, code string) {
+		health := status.NewHealth(slog.New(slog.DiscardHandler))
+		p := withSecret(zones, dir, health)
+		for _, c := range health.Conditions() {
+			code += c.Code
+		}
+		return string(p.Secret), code
+	}
+	first, code := start()
+	if len(first) < 16 || code != "" {
+		t.Errorf("first start: %q, %s", first, code)
+	}
+	if again, code := start(); again != first || code != "" {
+		t.Errorf("second start: %q, want %q; %s", again, first, code)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "privacy"), []byte("garbage"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	anew, code := start()
+	if anew == first || len(anew) < 16 || code != "privacy_zones_moved" {
+		t.Errorf("damaged: %q, %s", anew, code)
+	}
+	if again, code := start(); again != anew || code != "" {
+		t.Errorf("after it: %q, want %q; %s", again, anew, code)
+	}
+	if err := os.Remove(filepath.Join(dir, "privacy")); err != nil {
+		t.Fatal(err)
+	}
+	zones.Zones = nil
+	if secret, _ := start(); secret != "" {
+		t.Error("a secret without zones")
+	}
+	if _, err := os.Stat(filepath.Join(dir, "privacy")); err == nil {
+		t.Error("a file without zones")
 	}
 }

@@ -10,7 +10,10 @@
 // neither they nor their answers stop telemetry where the broker denies them; and that it
 // connects again for ever.
 //
-// The buffer is the only store: each
+// What tells how something is now goes past the buffer (Retained): its next message serves as
+// well as one that was missed.
+//
+// For all else the buffer is the only store: each
 // connection gets a new client with an empty memory, and what was not acknowledged
 // is sent again from the buffer. A consumer may therefore see a message twice, never
 // not at all.
