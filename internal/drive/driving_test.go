@@ -24,7 +24,7 @@ func newWatch(t *testing.T, change func(*Driving)) *watch {
 	if change != nil {
 		change(&d)
 	}
-	return &watch{t: t, drive: New(Config{Driving: d}), now: time.Minute}
+	return &watch{t: t, drive: New(Config{Driving: d, Parked: ParkedConfig{Off: true}}), now: time.Minute}
 }
 
 // newLastingWatch is one that does not ask how speeds change.

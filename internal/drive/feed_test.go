@@ -132,7 +132,7 @@ func withTrips(c Trips) *Drive {
 	if c.NewID == nil {
 		c.NewID = func() string { n++; return fmt.Sprint("t-", n) }
 	}
-	return New(Config{Trips: c})
+	return New(Config{Trips: c, Parked: ParkedConfig{Off: true}})
 }
 
 // ended is a trip_end beside its trip_start.

@@ -23,7 +23,7 @@ type movement struct {
 
 const (
 	walking     = 6.0  // km/h that a standing receiver does not show three times in a row
-	driving     = 12.0 // and not two times
+	brisk       = 12.0 // and not two times
 	wandering   = 60.0 // m that it does not wander with a good fix
 	goodHDOP    = 4.0
 	agreeing    = 3 // fixes
@@ -55,7 +55,7 @@ func (m *movement) take(r telemetry.Reading) {
 		return
 	}
 	m.at, m.newest, m.hasPlace = r.Arrived, here, true
-	m.fast, m.faster = countIf(m.fast, kmh >= walking), countIf(m.faster, kmh >= driving)
+	m.fast, m.faster = countIf(m.fast, kmh >= walking), countIf(m.faster, kmh >= brisk)
 	if m.anchor == nil {
 		m.anchor = &here
 	}

@@ -51,7 +51,7 @@ func brake(t *testing.T, d *Drive, fields int) (events []telemetry.Event, sealed
 }
 
 func TestReadingsFollowTheirEvent(t *testing.T) {
-	d := New(Config{Driving: UsualDriving})
+	d := New(Config{Driving: UsualDriving, Parked: ParkedConfig{Off: true}})
 	d.situation.trip = "a-trip"
 	events, _ := brake(t, d, 1)
 	if len(events) != 2 || events[0].Type != "harsh_braking" || events[1].Type != "event_readings" {

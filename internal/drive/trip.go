@@ -129,7 +129,7 @@ func (t *trips) pass(s *situation) {
 	trip := t.trip
 	trip.tally.pass(s)
 	unseen := s.now - trip.known.Seen
-	if s.stands() && (unseen <= stopLimit || trip.known.KMH <= fastKMH) {
+	if s.parked || s.stands() && (unseen <= stopLimit || trip.known.KMH <= fastKMH) {
 		trip.stood = true
 	}
 	switch {
@@ -137,7 +137,7 @@ func (t *trips) pass(s *situation) {
 		if s.parked || unseen > candidateLimit {
 			t.trip = nil
 		}
-	case s.parked || t.isOver(s, unseen):
+	case t.isOver(s, unseen):
 		t.finish(s)
 	case s.now-t.keptAt >= min(keepEvery, t.EndAfter/4) && (trip.known.Seen != t.keptSeen || trip.stood != t.keptStood):
 		t.keep(s)

@@ -95,7 +95,8 @@ func TestWhatIsATrip(t *testing.T) {
 		"an electric car":                             {[]stretch{{long: 5 * m, rpm: no, wheels: 60, gps: no}, {long: m, rpm: no, wheels: 0, gps: no}, {long: 5 * m, rpm: no, wheels: 60, gps: no}}, []want{{659 * s, 9.983, 0}}},
 		"a hybrid":                                    {[]stretch{{long: 5 * m, rpm: 0, wheels: 30, gps: no}, {long: 5 * m, rpm: 1500, wheels: 60, gps: no}}, []want{{599 * s, 7.487, 0}}},
 		"pushed a little":                             {[]stretch{{long: 20 * s, rpm: 0, wheels: 4, gps: no}, {long: m, rpm: 0, wheels: 0, gps: no}}, nil},
-		"parked ends it at once":                      {[]stretch{drives, {long: m, rpm: no, wheels: no, gps: no, parked: true}, drives}, []want{{299 * s, 4.983, 0}, {299 * s, 4.983, 0}}},
+		"a stop for fuel, parked meanwhile":           {[]stretch{drives, {long: m, rpm: no, wheels: no, gps: no, parked: true}, drives}, []want{{659 * s, 9.967, 0}}},
+		"parked for good":                             {[]stretch{drives, {long: 4 * m, rpm: no, wheels: no, gps: no, parked: true}, drives}, []want{{299 * s, 4.983, 0}, {299 * s, 4.983, 0}}},
 		"towed while parked":                          {[]stretch{{long: 5 * m, rpm: no, wheels: no, gps: 50, moves: true, parked: true}}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -48,7 +48,7 @@ func (p *ignitionOff) pass(s *situation) { s.parked = s.now-p.heard > 20*time.Se
 func see(d *sim.Drive, until time.Duration, e eyes, random *rand.Rand) []telemetry.Event {
 	driving := UsualDriving
 	driving.OverspeedKMH = truthLimit
-	v := New(Config{Driving: driving})
+	v := New(Config{Driving: driving, Parked: ParkedConfig{Off: true}})
 	v.parts = append([]part{new(ignitionOff)}, v.parts...)
 	var events []telemetry.Event
 	next := func(hz float64) time.Duration {

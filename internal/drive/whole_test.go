@@ -1,0 +1,65 @@
+package drive
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// All parts together: a drive, the vehicle is parked, then towed by strangers or driven by its
+// owner.
+func TestPartsTogether(t *testing.T) {
+	type source = func(since time.Duration) values
+	var north float64 // degrees
+	standing := func(time.Duration) values {
+		return values{"latitude": 48 + north, "longitude": 11.5, "gps_speed_kmh": 0.4, "hdop": 0.9}
+	}
+	moving := func(since time.Duration) values {
+		kmh := min(36, 4*since.Seconds()) // it sets off gently
+		north += kmh / 3.6 / 111195.0
+		return values{"latitude": 48 + north, "longitude": 11.5, "gps_speed_kmh": kmh, "heading_deg": 0, "hdop": 0.9}
+	}
+	running := func(since time.Duration) values {
+		return values{"engine_speed_rpm": 1800, "vehicle_speed_kmh": min(36, 4*since.Seconds()), "battery_voltage_v": 14.1}
+	}
+	resting := func(time.Duration) values { return values{"battery_voltage_v": 12.6} }
+	for name, c := range map[string]struct {
+		after []source
+		want  []string
+	}{
+		"towed":  {[]source{resting, moving}, []string{"unparked movement", "moved_while_parked"}},
+		"driven": {[]source{running, moving}, []string{"unparked engine", "trip_start t-2"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			north = 0
+			id := 0
+			r := newRide(t, Config{Driving: UsualDriving, Trips: Trips{NewID: func() string { id++; return "t-" + strconv.Itoa(id) }}})
+			r.run(3*time.Minute, running, moving)
+			r.run(10*time.Minute, resting, standing)
+			r.run(2*time.Minute, c.after...)
+			var told []string
+			for _, e := range r.events {
+				switch data := e.Data.(type) {
+				case Parked:
+					told = append(told, e.Type)
+				case Woke:
+					told = append(told, e.Type+" "+data.Reason)
+				default:
+					if e.Type != "event_readings" {
+						told = append(told, strings.TrimSpace(e.Type+" "+e.TripID))
+					}
+				}
+				if e.Type == "moved_while_parked" && (e.Position == nil || fmt.Sprintf("%.3f", e.Position.Latitude) == "48.016") {
+					t.Errorf("told where it was parked, not where it is: %+v", e.Position)
+				}
+			}
+			want := append([]string{"trip_start t-1", "parked", "trip_end t-1"}, c.want...)
+			if !slices.Equal(told, want) {
+				t.Errorf("told %q\nwant %q", told, want)
+			}
+		})
+	}
+}
