@@ -88,8 +88,5 @@ func (p plane) metres(q orb.Point) orb.Point {
 	return orb.Point{(q[0] - p.origin[0]) * p.east, (q[1] - p.origin[1]) * p.north}
 }
 
-// metresApart is how many metres lie between two places near each other.
-func metresApart(p, q orb.Point) float64 {
-	m := planeAt(p).metres(q)
-	return math.Hypot(m[0], m[1])
-}
+// placeAt is a point of GeoJSON, which has the longitude first.
+func placeAt(p orb.Point) place { return place{latitude: p[1], longitude: p[0], known: true} }

@@ -165,8 +165,8 @@ func TestFenceShapes(t *testing.T) {
 	north := 111132.954 - 559.822*math.Cos(2*48.02*rad) + 1.175*math.Cos(4*48.02*rad)
 	east := 111412.84*math.Cos(48.02*rad) - 93.5*math.Cos(3*48.02*rad) + 0.118*math.Cos(5*48.02*rad)
 	for _, c := range []struct{ got, want float64 }{
-		{metresApart(orb.Point{11.02, 48.02}, orb.Point{11.02, 48.03}), north / 100},
-		{metresApart(orb.Point{11.02, 48.02}, orb.Point{11.03, 48.02}), east / 100},
+		{metres(placeAt(orb.Point{11.02, 48.02}), placeAt(orb.Point{11.02, 48.03})), north / 100},
+		{metres(placeAt(orb.Point{11.02, 48.02}), placeAt(orb.Point{11.03, 48.02})), east / 100},
 	} {
 		if math.Abs(c.got-c.want) > 0.05 {
 			t.Errorf("%.3f m, want %.3f", c.got, c.want)

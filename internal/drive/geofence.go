@@ -254,7 +254,7 @@ func (g *geofences) follows(f gpsFix) bool {
 	reach := leapNoise + leapSlack*max(f.fastest, g.last.fastest)/3.6*step.Seconds()
 	switch {
 	case g.last.hdop == 0 || step > unseenAfter: // the first, or the first after an outage
-	case metresApart(g.last.raw, f.raw) <= reach:
+	case metres(placeAt(g.last.raw), placeAt(f.raw)) <= reach:
 		return true
 	case step < leapBelieved:
 		return false

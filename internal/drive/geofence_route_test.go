@@ -229,7 +229,7 @@ func ride(t *testing.T, name string, truth []moment, fences *Fences, n *noise) m
 			}
 			e = drive.Placed(e)
 			where := orb.Point{e.Position.Longitude, e.Position.Latitude}
-			if off := metresApart(truth[e.At/truthStep].place, where); off > 45 || e.Position.AgeMS != 0 {
+			if off := metres(placeAt(truth[e.At/truthStep].place), placeAt(where)); off > 45 || e.Position.AgeMS != 0 {
 				t.Errorf("%s: %+v is told %.0f m from where it was", name, e, off)
 			}
 			events[c.Name] = append(events[c.Name], toldEvent{e, r.Arrived})

@@ -262,7 +262,7 @@ func TestCrossingData(t *testing.T) {
 	if e.Type != "geofence_entered" || e.Severity != telemetry.Info || e.Data != want || e.At != r.at-2*time.Second {
 		t.Errorf("%+v, want %+v", e, want)
 	}
-	if off := metresApart(orb.Point{e.Position.Longitude, e.Position.Latitude}, r.place(-95, 50)); off > 0.5 || e.Position.AgeMS != 0 {
+	if off := metres(placeAt(orb.Point{e.Position.Longitude, e.Position.Latitude}), placeAt(r.place(-95, 50))); off > 0.5 || e.Position.AgeMS != 0 {
 		t.Errorf("its position %+v is %.1f m off", *e.Position, off)
 	}
 }

@@ -143,7 +143,7 @@ func TestEngineOverheated(t *testing.T) {
 func (w *watch) at(metresNorth, kmh float64) {
 	w.t.Helper()
 	w.now += time.Second
-	w.say("latitude", 48.1+metresNorth/metresInDegree, "longitude", 11.5, "gps_speed_kmh", kmh)
+	w.say("latitude", 48.1+metresNorth/metresPerDegree, "longitude", 11.5, "gps_speed_kmh", kmh)
 }
 
 // park drives a little and parks, with some fixes there.

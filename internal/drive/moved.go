@@ -1,7 +1,6 @@
 package drive
 
 import (
-	"math"
 	"time"
 
 	"telemetryd/internal/telemetry"
@@ -22,8 +21,8 @@ type moved struct {
 
 // anchor is the mean of the first fixes of a parked vehicle.
 type anchor struct {
-	latitude, longitude float64
-	fixes               float64
+	place
+	fixes float64
 }
 
 // movedData is the data of moved_while_parked.
@@ -43,13 +42,11 @@ const (
 	rollsWithin  = time.Minute
 	// armedFor is how long after it was taken as parked a vehicle is still looked after: its
 	// movement is what ends that, too.
-	armedFor       = 10 * time.Minute
-	metresInDegree = 111195.0 // in a degree, on a sphere of 6371 km
+	armedFor = 10 * time.Minute
 )
 
 func (m *moved) reading(s *situation, r telemetry.Reading) {
-	var latitude, longitude, kmh float64
-	fields := 0
+	var kmh float64
 	for _, f := range r.Fields {
 		x, ok := f.Value.Float()
 		switch {
@@ -59,16 +56,12 @@ func (m *moved) reading(s *situation, r telemetry.Reading) {
 			if x > 0 {
 				m.anchor = nil // somebody drives
 			}
-		case f.Name == "latitude":
-			latitude, fields = x, fields+1
-		case f.Name == "longitude":
-			longitude, fields = x, fields+1
 		case f.Name == "gps_speed_kmh":
 			kmh = x
 		}
 	}
-	if fields == 2 && m.anchor != nil {
-		m.fix(s, latitude, longitude, kmh)
+	if here := placeOf(r); here.known && m.anchor != nil {
+		m.fix(s, here, kmh)
 	}
 }
 
@@ -88,17 +81,17 @@ func (m *moved) pass(s *situation) {
 }
 
 // fix takes where the vehicle is.
-func (m *moved) fix(s *situation, latitude, longitude, kmh float64) {
+func (m *moved) fix(s *situation, here place, kmh float64) {
 	a := m.anchor
-	far := a.distance(latitude, longitude)
+	far := metres(here, a.place)
 	if kmh >= movedFrom {
 		m.rolling = s.now
 	}
 	switch {
 	case far < anchorWithin && a.fixes < anchorFixes && kmh < movedFrom || a.fixes == 0:
 		a.fixes++
-		a.latitude += (latitude - a.latitude) / a.fixes
-		a.longitude += (longitude - a.longitude) / a.fixes
+		a.latitude += (here.latitude - a.latitude) / a.fixes
+		a.longitude += (here.longitude - a.longitude) / a.fixes
 	case far < m.limit:
 		m.away = 0
 	case m.away == 0:
@@ -108,11 +101,4 @@ func (m *moved) fix(s *situation, latitude, longitude, kmh float64) {
 		s.reportWithReadings(telemetry.Event{Type: "moved_while_parked", Severity: telemetry.Warning, At: s.now, Position: s.position(s.now), Data: d}, d.EventID)
 		m.anchor = nil // told once
 	}
-}
-
-// distance is how far a place is from the anchor, in metres: flat, as it is near.
-func (a *anchor) distance(latitude, longitude float64) float64 {
-	north := (latitude - a.latitude) * metresInDegree
-	east := math.Remainder(longitude-a.longitude, 360) * metresInDegree * math.Cos(latitude*math.Pi/180)
-	return math.Hypot(north, east)
 }

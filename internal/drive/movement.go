@@ -10,15 +10,14 @@ import (
 // tens of metres in a street of high houses, and shows some km/h now and then: only what several
 // fixes in a row agree on counts.
 type movement struct {
-	at       time.Duration // of the newest fix that counts; 0: there was none
-	anchor   *place        // where it stands
-	fast     int           // fixes in a row with the speed of a vehicle
-	faster   int           // and with one that no receiver at rest shows twice
-	away     int           // fixes in a row far from the anchor
-	movedAt  time.Duration
-	moved    bool
-	newest   place
-	hasPlace bool
+	at      time.Duration // of the newest fix that counts; 0: there was none
+	anchor  *place        // where it stands
+	fast    int           // fixes in a row with the speed of a vehicle
+	faster  int           // and with one that no receiver at rest shows twice
+	away    int           // fixes in a row far from the anchor
+	movedAt time.Duration
+	moved   bool
+	newest  place
 }
 
 const (
@@ -34,27 +33,22 @@ const (
 
 // take notes a fix.
 func (m *movement) take(r telemetry.Reading) {
-	var here place
 	var kmh, hdop float64
-	var hasLatitude, hasLongitude bool
 	for _, f := range r.Fields {
 		x, ok := f.Value.Float()
 		switch {
 		case !ok:
-		case f.Name == "latitude":
-			here.latitude, hasLatitude = x, true
-		case f.Name == "longitude":
-			here.longitude, hasLongitude = x, true
 		case f.Name == "gps_speed_kmh":
 			kmh = x
 		case f.Name == "hdop":
 			hdop = x
 		}
 	}
-	if !hasLatitude || !hasLongitude || hdop > goodHDOP {
+	here := placeOf(r)
+	if !here.known || hdop > goodHDOP {
 		return
 	}
-	m.at, m.newest, m.hasPlace = r.Arrived, here, true
+	m.at, m.newest = r.Arrived, here
 	m.fast, m.faster = countIf(m.fast, kmh >= walking), countIf(m.faster, kmh >= brisk)
 	if m.anchor == nil {
 		m.anchor = &here
@@ -90,7 +84,7 @@ func (m *movement) known(now time.Duration) bool { return m.at > 0 && now-m.at <
 // settle begins anew from where the vehicle stands.
 func (m *movement) settle() {
 	m.moved, m.fast, m.faster, m.away = false, 0, 0, 0
-	if m.hasPlace {
+	if m.newest.known {
 		here := m.newest
 		m.anchor = &here
 	}

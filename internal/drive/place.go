@@ -3,6 +3,8 @@ package drive
 import (
 	"math"
 	"time"
+
+	"telemetryd/internal/telemetry"
 )
 
 // place is where the receiver is, in degrees. It is not to be told: see
@@ -10,6 +12,23 @@ import (
 type place struct {
 	latitude, longitude float64
 	known               bool
+}
+
+// placeOf is the place that a reading tells; not known where it tells none.
+func placeOf(r telemetry.Reading) (p place) {
+	found := 0
+	for _, f := range r.Fields {
+		x, number := f.Value.Float()
+		switch {
+		case !number:
+		case f.Name == "latitude":
+			p.latitude, found = x, found+1
+		case f.Name == "longitude":
+			p.longitude, found = x, found+1
+		}
+	}
+	p.known = found == 2
+	return p
 }
 
 // place is the last true one.

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/paulmach/orb"
+
 	"telemetryd/internal/telemetry"
 )
 
@@ -69,17 +71,8 @@ func (z Zone) circle(secret []byte) (latitude, longitude, radius float64) {
 	part := func(b []byte) float64 { return float64(binary.BigEndian.Uint64(b)) / (1 << 64) }
 	// The root makes all points of the disk equally likely.
 	far, direction := z.Radius/2*math.Sqrt(part(sum)), 2*math.Pi*part(sum[8:])
-	latitude = z.Latitude + far*math.Cos(direction)/metresPerDegree
-	longitude = z.Longitude + far*math.Sin(direction)/metresPerDegree/math.Cos(z.Latitude*math.Pi/180)
-	return latitude, longitude, z.Radius * 1.5
-}
-
-// distance between two places on a sphere, in metres (haversine formula).
-func distance(lat1, lon1, lat2, lon2 float64) float64 {
-	const rad = math.Pi / 180
-	a, b := math.Sin((lat2-lat1)*rad/2), math.Sin((lon2-lon1)*rad/2)
-	h := a*a + math.Cos(lat1*rad)*math.Cos(lat2*rad)*b*b
-	return 2 * metresPerDegree / rad * math.Asin(math.Sqrt(min(1, h)))
+	p := planeAt(orb.Point{z.Longitude, z.Latitude})
+	return z.Latitude + far*math.Cos(direction)/p.north, z.Longitude + far*math.Sin(direction)/p.east, z.Radius * 1.5
 }
 
 // curtain knows which positions are not to be told.
@@ -101,13 +94,13 @@ func newCurtain(p Privacy) curtain {
 
 // see takes a reading as it was measured, before anybody asks what of it may be told.
 func (c *curtain) see(r telemetry.Reading) {
-	latitude, longitude, ok := coordinates(r)
-	if !ok {
+	here := placeOf(r)
+	if !here.known {
 		return
 	}
 	c.hidden = c.Positions == NoPositions
 	for i, z := range c.circles {
-		switch far := distance(latitude, longitude, z[0], z[1]); {
+		switch far := metres(here, place{latitude: z[0], longitude: z[1]}); {
 		case far <= z[2]:
 			c.within[i] = fixesToLeave
 		case c.within[i] > 0 && far > z[2]+farMargin:
@@ -117,22 +110,6 @@ func (c *curtain) see(r telemetry.Reading) {
 		}
 		c.hidden = c.hidden || c.within[i] > 0
 	}
-}
-
-// coordinates are those of a reading that has them.
-func coordinates(r telemetry.Reading) (latitude, longitude float64, ok bool) {
-	found := 0
-	for _, f := range r.Fields {
-		x, number := f.Value.Float()
-		switch {
-		case !number:
-		case f.Name == "latitude":
-			latitude, found = x, found+1
-		case f.Name == "longitude":
-			longitude, found = x, found+1
-		}
-	}
-	return latitude, longitude, found == 2
 }
 
 // shown is what of a reading may be told. Altitude and heading go with an exact position:

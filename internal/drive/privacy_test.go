@@ -93,7 +93,7 @@ func TestZoneCoversItsPlace(t *testing.T) {
 		z := Zone{"home", random.Float64()*160 - 80, random.Float64()*360 - 180, 50 + random.Float64()*1000}
 		secret := fmt.Appendf(nil, "%d", random.Uint64())
 		latitude, longitude, _ := z.circle(secret)
-		far := distance(z.Latitude, z.Longitude, latitude, longitude)
+		far := metres(place{latitude: z.Latitude, longitude: z.Longitude}, place{latitude: latitude, longitude: longitude})
 		if far > z.Radius/2*1.001 {
 			t.Fatalf("%+v is moved by %v m", z, far)
 		}
@@ -157,8 +157,8 @@ func TestPrivacyOnDrive(t *testing.T) {
 		m := drive.At(at)
 		lat, lon := away(m.Latitude, m.Longitude, random.NormFloat64()*4, random.NormFloat64()*4)
 		kept, _ := d.Observe(fix(at, lat, lon))
-		far := distance(lat, lon, z.Latitude, z.Longitude)
-		_, _, isShown := coordinates(kept)
+		far := metres(place{latitude: lat, longitude: lon}, place{latitude: z.Latitude, longitude: z.Longitude})
+		isShown := placeOf(kept).known
 		event, err := json.Marshal(d.Placed(telemetry.Event{At: at, Data: map[string]int{}}))
 		if err != nil {
 			t.Fatal(err)

@@ -94,8 +94,8 @@ func (e eyes) fix(m sim.Moment, now time.Duration, start time.Time, random *rand
 	r := telemetry.Reading{Arrived: now + time.Duration(random.Float64()*float64(40*time.Millisecond)), FixTime: start.Add(now)}
 	along, across := m.SpeedKMH+e.noiseKMH*random.NormFloat64(), e.noiseKMH*random.NormFloat64()
 	heading := m.HeadingDeg + math.Atan2(across, along)*180/math.Pi
-	r.Add("latitude", m.Latitude+e.noiseM*random.NormFloat64()/metresInDegree)
-	r.Add("longitude", m.Longitude+e.noiseM*random.NormFloat64()/metresInDegree/math.Cos(m.Latitude*math.Pi/180))
+	r.Add("latitude", m.Latitude+e.noiseM*random.NormFloat64()/metresPerDegree)
+	r.Add("longitude", m.Longitude+e.noiseM*random.NormFloat64()/metresPerDegree/math.Cos(m.Latitude*math.Pi/180))
 	r.Add("gps_speed_kmh", math.Hypot(along, across))
 	r.Add("heading_deg", math.Mod(heading+360, 360))
 	return r
