@@ -96,7 +96,7 @@ type knownEntities struct {
 func openDiscovery(o options, latest *telemetry.Latest, log *slog.Logger) *discovery {
 	d := &discovery{latest: latest, path: filepath.Join(o.stateDir, "homeassistant"), log: log, saved: true,
 		device: homeassistant.Device{Prefix: o.homeAssistant, TopicPrefix: o.topicPrefix, VehicleID: o.vehicleID, Version: version,
-			Latest: o.latest > 0, Position: o.position > 0}}
+			Latest: o.latest > 0, Position: o.position > 0, Commands: o.commands.plain()}}
 	for _, own := range o.own {
 		d.device.Own = append(d.device.Own, own.Signal)
 	}

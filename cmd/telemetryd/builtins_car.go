@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -9,17 +10,9 @@ import (
 	"strings"
 	"time"
 
+	"telemetryd/internal/command"
 	"telemetryd/internal/obd"
 )
-
-// carCommand is a command that the daemon carries out itself. Its output is what the response
-// carries; an *wrongArgument says that it was not begun, since it was asked for wrongly.
-type carCommand = func(ctx context.Context, args map[string]string) (output any, err error)
-
-// wrongArgument is a command that names what it does not take.
-type wrongArgument struct{ text string }
-
-func (e *wrongArgument) Error() string { return e.text }
 
 // carLimits bound what a command may ask of the car. Zero fields are the defaults.
 type carLimits struct {
@@ -54,14 +47,14 @@ type codesCleared struct {
 }
 
 // carCommands are the built-in commands that ask something of the car (docs/builtins.md).
-func carCommands(c *obd.Control, l carLimits) map[string]carCommand {
+func carCommands(c *obd.Control, l carLimits) map[string]command.Builtin {
 	if l.mostHertz == 0 {
 		l.mostHertz = usualHertz
 	}
 	if l.longest == 0 {
 		l.longest = usualLongest
 	}
-	return map[string]carCommand{
+	return map[string]command.Builtin{
 		"read_dtc":   withoutArguments(func(ctx context.Context) (any, error) { return c.ReadCodes(ctx) }),
 		"read_vin":   withoutArguments(func(ctx context.Context) (any, error) { return c.ReadIdentity(ctx) }),
 		"sample_now": withoutArguments(func(ctx context.Context) (any, error) { return c.SampleNow(ctx) }),
@@ -71,7 +64,7 @@ func carCommands(c *obd.Control, l carLimits) map[string]carCommand {
 }
 
 // withoutArguments is a command without arguments.
-func withoutArguments(do func(ctx context.Context) (any, error)) carCommand {
+func withoutArguments(do func(ctx context.Context) (any, error)) command.Builtin {
 	return func(ctx context.Context, args map[string]string) (any, error) {
 		if err := onlyArguments(args); err != nil {
 			return nil, err
@@ -91,9 +84,9 @@ func onlyArguments(args map[string]string, allowed ...string) error {
 	for _, name := range slices.Sorted(maps.Keys(args)) {
 		if !slices.Contains(allowed, name) {
 			if len(allowed) == 0 {
-				return &wrongArgument{fmt.Sprintf("argument %q; this command takes none", name)}
+				return fmt.Errorf("argument %q; this command takes none", name)
 			}
-			return &wrongArgument{fmt.Sprintf("argument %q; allowed: %s", name, strings.Join(allowed, ", "))}
+			return fmt.Errorf("argument %q; allowed: %s", name, strings.Join(allowed, ", "))
 		}
 	}
 	return nil
@@ -118,16 +111,16 @@ func setRate(ctx context.Context, c *obd.Control, l carLimits, args map[string]s
 	}
 	signal := args["signal"]
 	if signal == "" {
-		return nil, &wrongArgument{"no signal is named; set_rate takes signal, hz and for, as signal=engine_speed_rpm hz=10 for=60s"}
+		return nil, errors.New("no signal is named; set_rate takes signal, hz and for, as signal=engine_speed_rpm hz=10 for=60s")
 	}
 	hertz, err := strconv.ParseFloat(args["hz"], 64)
 	if err != nil || !(hertz >= leastHertz && hertz <= l.mostHertz) {
-		return nil, &wrongArgument{fmt.Sprintf("hz %q; allowed: a number from %v to %v", args["hz"], leastHertz, l.mostHertz)}
+		return nil, fmt.Errorf("hz %q; allowed: a number from %v to %v", args["hz"], leastHertz, l.mostHertz)
 	}
 	d := min(usualFor, l.longest)
 	if text, given := args["for"]; given {
 		if d, err = time.ParseDuration(text); err != nil || d < time.Second || d > l.longest {
-			return nil, &wrongArgument{fmt.Sprintf("for %q; allowed: from 1s to %v, as 60s or 5m", text, l.longest)}
+			return nil, fmt.Errorf("for %q; allowed: from 1s to %v, as 60s or 5m", text, l.longest)
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, carWait)

@@ -28,8 +28,8 @@ type asked struct {
 	VehicleID string        `required:"" placeholder:"ID" help:"The vehicle."`
 	Key       string        `placeholder:"FILE" help:"Private key to sign with, Ed25519, PEM: openssl genpkey -algorithm ed25519."`
 	Expires   time.Duration `default:"30s" placeholder:"DURATION" help:"After this long the vehicle refuses it; 0 for never, which a signed one cannot have."`
-	Arg       []string      `sep:"none" placeholder:"NAME=VALUE" help:"An argument; repeat for further ones."`
 	Name      string        `arg:"" help:"The command, as the owner of the vehicle listed it."`
+	Args      []string      `arg:"" optional:"" sep:"none" placeholder:"NAME=VALUE" help:"Its arguments, as level=40."`
 }
 
 var argName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,31}$`)
@@ -50,10 +50,10 @@ func (a *asked) request(now time.Time) (id string, payload []byte, err error) {
 	case a.Key != "" && a.Expires == 0:
 		return "", nil, &usageError{errors.New("--expires: a signed command has to expire; allowed: 1s to 24h")}
 	}
-	for _, text := range a.Arg {
+	for _, text := range a.Args {
 		name, value, ok := strings.Cut(text, "=")
 		if !ok || !argName.MatchString(name) {
-			return "", nil, &usageError{fmt.Errorf("--arg: %q is not allowed; allowed: name=value", text)}
+			return "", nil, &usageError{fmt.Errorf("argument %q is not allowed; allowed: name=value", text)}
 		}
 		q.Args[name] = value
 	}

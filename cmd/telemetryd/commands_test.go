@@ -222,16 +222,16 @@ commands:
 		status    int
 		out, said string
 	}{
-		{[]string{"--arg", "text=hello you", "say"}, 0, `{"exit_code":0,"output":"hello you\n"}` + "\n", "accepted"},
-		{[]string{"--expires", "0", "--arg", "text=x", "say"}, 0, `{"exit_code":0,"output":"x\n"}` + "\n", "accepted"},
+		{[]string{"say", "text=hello you"}, 0, `{"exit_code":0,"output":"hello you\n"}` + "\n", "accepted"},
+		{[]string{"--expires", "0", "say", "text=x"}, 0, `{"exit_code":0,"output":"x\n"}` + "\n", "accepted"},
 		{[]string{"broken"}, 1, `{"exit_code":1,"output":""}` + "\n", "failed: false ended with exit status 1"},
 		{[]string{"slow"}, 1, `{"exit_code":-1,"output":""}` + "\n", "failed: sleep did not end within 1s and was killed"},
 		{[]string{"say"}, 1, "", "refused: the argument text is missing"},
-		{[]string{"--arg", "text=A", "say"}, 1, "", "refused: the argument text does not match its pattern [a-z ]+"},
-		{[]string{"--arg", "x=1", "status"}, 1, "", "failed: it takes no argument"},
+		{[]string{"say", "text=A"}, 1, "", "refused: the argument text does not match its pattern [a-z ]+"},
+		{[]string{"status", "x=1"}, 1, "", "failed: argument \"x\"; this command takes none"},
 		{[]string{"reboot"}, 1, "", "refused: reboot is not among"},
 		{[]string{"../x"}, 2, "", `"../x" is no name for a command`},
-		{[]string{"--arg", "x", "say"}, 2, "", "allowed: name=value"},
+		{[]string{"say", "x"}, 2, "", "allowed: name=value"},
 		{[]string{"--expires", "48h", "say"}, 2, "", "allowed: 1s to 24h"},
 		{nil, 2, "", "expected"},
 	} {

@@ -44,6 +44,20 @@ type commandOptions struct {
 	car       carLimits // of set_rate
 }
 
+// plain are the commands that their name alone runs, for a button. Where commands have to be
+// signed there are none.
+func (o commandOptions) plain() (names []string) {
+	if o.publicKey != nil {
+		return nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(o.allow)) {
+		if !o.allow[name].Takes() && name != "set_rate" {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
 // builtinCommands are those that need no program. They run only where the owner lists them,
 // as all others.
 var builtinCommands = []string{"clear_dtc", "read_dtc", "read_vin", "sample_now", "set_rate", "status"}
