@@ -16,10 +16,10 @@ func IsEventType(text string) bool { return eventType.MatchString(text) }
 
 // The types that the daemon gives itself, by their beginning or in full.
 var (
-	ownFamilies = []string{"stream_", "data_", "clock_", "dtc_", "mil_", "trip_", "harsh_", "geofence_", "command_"}
+	ownFamilies = []string{"stream_", "data_", "clock_", "dtc_", "mil_", "trip_", "harsh_", "geofence_", "command_", "overspeed", "long_idling", "engine_overheated"}
 	ownTypes    = []string{
-		"freeze_frame", "vehicle_identity", "event_readings", "overspeed", "idling", "long_idling", "engine_over_temperature", "overheating",
-		"towing", "movement_while_parked", "crash", "crash_like_stop", "low_battery", "parked", "driving", "online", "offline",
+		"freeze_frame", "vehicle_identity", "event_readings", "judgement_limited", "moved_while_parked", "crash_like_stop",
+		"low_battery", "parked", "unparked", "driving", "online", "offline",
 	}
 )
 
