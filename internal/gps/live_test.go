@@ -178,7 +178,7 @@ func TestLeadingVTG(t *testing.T) {
 	}
 	l.wait(2900 * ms)
 	l.want(t,
-		"12:00:01 at 1.16s of 1.01s: latitude longitude fix", // the first one's time may have been missed
+		"12:00:01 at 1.16s of 1.01s: latitude longitude", // the first one's time may have been missed
 		"12:00:02 at 2.16s of 2.01s: latitude longitude gps heading fix")
 	l.hear(3*sec, vtgBody)
 	l.hear(5*sec, rmcAt(5)) // no longer of its cycle
