@@ -120,6 +120,8 @@ func (a *adapter) lacks(name string) bool {
 		return a.traits.NoVoltage
 	case "LP":
 		return a.traits.NoSleep
+	case "PC":
+		return a.traits.NoClose
 	}
 	return false
 }

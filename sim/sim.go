@@ -84,8 +84,8 @@ type OBDConfig struct {
 	NoCountDigit, NoFilter, NoAdaptive bool
 	// NoHeaders takes ATH1 and prints no headers; NoSetHeader answers "?" to ATSH.
 	NoHeaders, NoSetHeader bool
-	// NoVoltage cannot measure (ATRV); NoSleep knows no low power (ATLP).
-	NoVoltage, NoSleep bool
+	// NoVoltage cannot measure (ATRV); NoSleep knows no low power (ATLP), NoClose no ATPC.
+	NoVoltage, NoSleep, NoClose bool
 	// SlowBattery lets the battery's ECU ask for time (7F 22 78) and take this long for
 	// its answer; an adapter whose own wait is shorter gives its prompt before.
 	SlowBattery time.Duration

@@ -142,6 +142,7 @@ func TestParkedForADay(t *testing.T) {
 		{name: "hybrid", sim: sim.Config{Electrics: sim.Electrics{Powertrain: "hybrid"}}, parked: drive.ParkedConfig{Powertrain: drive.Hybrid}, off: 4 * time.Hour, signal: "vehicle_speed_kmh"},
 		{name: "electric", sim: sim.Config{Electrics: sim.Electrics{Powertrain: "electric"}}, parked: drive.ParkedConfig{Powertrain: drive.Electric}, off: 4 * time.Hour, signal: "vehicle_speed_kmh"},
 		{name: "K-line", sim: sim.Config{OBD: sim.OBDConfig{Protocol: '3'}, KeyOff: []sim.KeyOff{{Ignition: 10 * time.Minute}}}, off: 4 * time.Hour, signal: "engine_speed_rpm"},
+		{name: "K-line, no ATPC", sim: sim.Config{OBD: sim.OBDConfig{Protocol: '5', NoClose: true}, KeyOff: []sim.KeyOff{{Ignition: 10 * time.Minute}}}, off: 4 * time.Hour, signal: "engine_speed_rpm"},
 		{name: "ignition on for ten minutes", sim: sim.Config{KeyOff: []sim.KeyOff{{Ignition: 10 * time.Minute}}}, off: 4 * time.Hour, signal: "engine_speed_rpm"},
 		{name: "a loose adapter", loose: true, off: 4 * time.Hour, signal: "engine_speed_rpm"},
 	} {
@@ -156,7 +157,12 @@ func TestParkedForADay(t *testing.T) {
 				c.KeyOff = []sim.KeyOff{key}
 				g, end := newGarage(t, c, test.parked, false)
 				defer end()
-				time.Sleep(30 * time.Minute)
+				for len(g.happened("parked")) == 0 && time.Since(g.began) < 30*time.Minute {
+					time.Sleep(100 * time.Millisecond)
+				}
+				time.Sleep(time.Second)
+				before := g.vehicle.BusTraffic()
+				time.Sleep(30*time.Minute - time.Since(g.began))
 				parked := g.happened("parked")
 				if len(parked) != 1 {
 					t.Fatalf("parked %d times within half an hour", len(parked))
@@ -165,7 +171,6 @@ func TestParkedForADay(t *testing.T) {
 					t.Errorf("a parked vehicle complains: %v", list)
 				}
 				// From a second after it was parked on; what was under way then may end.
-				before := g.vehicle.BusTraffic()
 				if before.Requests == 0 {
 					t.Fatal("no request was ever made")
 				}

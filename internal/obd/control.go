@@ -194,7 +194,7 @@ func (c *Control) woken(ctx context.Context) context.Context {
 }
 
 // pause waits for the time since boot at. It ends early when there is something else to
-// do before: a call came, or a rate is to go back.
+// do before: a call came, or a rate is to go back. It ends, too, when the vehicle counts as parked.
 func (d *reading) pause(ctx context.Context, at time.Duration) (early bool, err error) {
 	if back := d.lent.first(); back > 0 && back < at {
 		early, at = true, back
@@ -206,7 +206,11 @@ func (d *reading) pause(ctx context.Context, at time.Duration) (early bool, err 
 		}
 		wake = d.waking
 	}
-	err = d.s.until(wake, at)
+	if d.Parked == nil {
+		err = d.s.until(wake, at)
+	} else if parked, changed := d.Parked(); !parked { // else there is nothing to wait for
+		err = d.s.untilChanged(wake, at, changed)
+	}
 	if errors.Is(err, context.Canceled) && ctx.Err() == nil {
 		return true, nil
 	}

@@ -23,6 +23,9 @@ const (
 	// again after voltageAgain.
 	voltageMissing = 3
 	voltageAgain   = 5 * time.Minute
+	// looks is how often the voltage is asked for when it comes late: the next turn may be
+	// minutes away.
+	looks = 2
 	// sleepWorth is the shortest pause that the adapter is put to sleep for.
 	sleepWorth = 30 * time.Second
 	sleepLimit = 500 * time.Millisecond
@@ -71,7 +74,7 @@ func (r *reader) rest(ctx context.Context, s *session) error {
 	r.Rates.set(nil)
 	r.Control.leave(errParked)
 	r.Health.Clear("obd", "The vehicle is parked, its bus is left alone")
-	if _, err := s.command(ctx, "ATPC"); err != nil { // of a K-line the adapter itself keeps awake what is open
+	if err := s.closeBus(ctx); err != nil { // of a K-line the adapter itself keeps awake what is open
 		return err
 	}
 	d := &rest{reader: r, s: s, looked: r.Uptime(), asked: r.Uptime()}
@@ -138,14 +141,20 @@ func (d *rest) look(ctx context.Context) error {
 	if err := d.rouse(ctx); err != nil {
 		return err
 	}
-	v, err := d.s.voltage(ctx)
-	if err != nil {
-		return err
+	for range looks {
+		v, err := d.s.voltage(ctx)
+		if err != nil {
+			return err
+		}
+		if v.Arrived == 0 { // late, or lost: it may have one
+			continue
+		}
+		if d.missing++; len(v.Fields) > 0 {
+			d.missing = 0
+		}
+		d.deliver(v)
+		return nil
 	}
-	if d.missing++; len(v.Fields) > 0 {
-		d.missing = 0
-	}
-	d.deliver(v)
 	return nil
 }
 
@@ -155,6 +164,8 @@ func (d *rest) probe(ctx context.Context) error {
 	if err := d.rouse(ctx); err != nil {
 		return err
 	}
+	d.s.parked = nil // this once it may be asked
+	defer func() { d.s.parked = d.isParked }()
 	d.s.silences, d.s.known = 0, d.speaker // it stays on the bus that is known
 	err := d.s.findBus(ctx, d.protocol)
 	if err == nil {
@@ -169,7 +180,16 @@ func (d *rest) probe(ctx context.Context) error {
 	if err != nil && !isSilence(err) {
 		return err
 	}
-	_, err = d.s.command(ctx, "ATPC")
+	return d.s.closeBus(ctx)
+}
+
+// closeBus closes the protocol. An adapter that does not know ATPC, or on whose way it was
+// garbled, closes it in a reset.
+func (s *session) closeBus(ctx context.Context) error {
+	taken, err := s.set(ctx, "ATPC")
+	if err == nil && !taken {
+		_, err = s.wake(ctx)
+	}
 	return err
 }
 

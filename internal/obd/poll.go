@@ -136,7 +136,8 @@ func (s *session) outcome(a Answer) outcome {
 	}
 }
 
-// voltage reads the voltage at the adapter's plug; it puts nothing on the bus.
+// voltage reads the voltage at the adapter's plug; it puts nothing on the bus. A reading that
+// has an arrival and no field is that of an adapter that measures none.
 func (s *session) voltage(ctx context.Context) (r telemetry.Reading, err error) {
 	sent := s.now()
 	reply, err := s.ask(ctx, "ATRV", commandLimit)

@@ -42,7 +42,8 @@ func (q query) kind() string {
 // exchange puts a request on the bus, as soon as the ceiling allows it, and returns
 // its answer, each message with its arrival. Trouble on the way is counted; an adapter that
 // restarted or cannot be brought back in step and a port that is gone are errors.
-// got tells whether the answer holds what was wanted.
+// got tells whether the answer holds what was wanted. While the vehicle is parked it returns
+// errParked, and nothing goes on the bus.
 func (s *session) exchange(ctx context.Context, q query, got func(Answer) bool) (Answer, error) {
 	if taken, err := s.use(ctx, q.to); err != nil || !taken {
 		s.counters.trouble(NotUnderstood)
@@ -53,6 +54,9 @@ func (s *session) exchange(ctx context.Context, q query, got func(Answer) bool) 
 	}
 	if err := s.until(ctx, s.pace.free); err != nil {
 		return Answer{}, err
+	}
+	if s.parked != nil && s.parked() { // by now: a search, a command or the ceiling takes its time
+		return Answer{}, errParked
 	}
 	if q.last != nil {
 		if err := q.last(); err != nil {

@@ -30,6 +30,7 @@ type session struct {
 	noHeader bool                 // the adapter does not know ATSH
 	garbled  int                  // answers in a row that held nothing but garbage
 	asked    bool                 // a request was sent, so that a bus may be open
+	parked   func() bool          // nothing may go on the bus now; nil: it always may
 }
 
 func newSession(w wire, c *Counters, now func() time.Duration, pace *pacer) *session {

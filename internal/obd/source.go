@@ -193,6 +193,7 @@ func (r *reader) session(ctx context.Context, a port.Address) (found bool, err e
 	}
 	defer p.Close()
 	s := newSession(p, r.Counters, r.Uptime, r.pace)
+	s.parked = r.isParked
 	defer s.release()
 	baud := 0
 	if a.Scheme == "serial" && a.Baud == 0 {
