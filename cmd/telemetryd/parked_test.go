@@ -144,6 +144,8 @@ func TestParkedForADay(t *testing.T) {
 		{name: "K-line", sim: sim.Config{OBD: sim.OBDConfig{Protocol: '3'}, KeyOff: []sim.KeyOff{{Ignition: 10 * time.Minute}}}, off: 4 * time.Hour, signal: "engine_speed_rpm"},
 		{name: "K-line, no ATPC", sim: sim.Config{OBD: sim.OBDConfig{Protocol: '5', NoClose: true}, KeyOff: []sim.KeyOff{{Ignition: 10 * time.Minute}}}, off: 4 * time.Hour, signal: "engine_speed_rpm"},
 		{name: "ignition on for ten minutes", sim: sim.Config{KeyOff: []sim.KeyOff{{Ignition: 10 * time.Minute}}}, off: 4 * time.Hour, signal: "engine_speed_rpm"},
+		{name: "an adapter that measures a volt too much", sim: sim.Config{Electrics: sim.Electrics{Resting: 13.6, Charging: 15.1}}, off: 4 * time.Hour, signal: "engine_speed_rpm"},
+		{name: "signals that the car refuses", sim: sim.Config{OBD: sim.OBDConfig{Denies: []byte{0x04, 0x11}}}, off: time.Hour, signal: "engine_speed_rpm"},
 		{name: "a loose adapter", loose: true, off: 4 * time.Hour, signal: "engine_speed_rpm"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

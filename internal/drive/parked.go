@@ -73,6 +73,8 @@ const (
 	// settles is how fast the level at rest follows a voltage that rises slowly, as under a solar
 	// panel; falls how fast one that falls, as behind an engine that was stopped.
 	settles, falls = 10 * time.Minute, 20 * time.Second
+	// levels is how fast the level of a running engine follows what is measured.
+	levels = time.Minute
 )
 
 func (c ParkedConfig) withDefaults() ParkedConfig {
@@ -150,6 +152,7 @@ type voltage struct {
 	now   float64
 	at    time.Duration // of the reading; 0: there was none
 	rest  float64       // its level at rest, while parked
+	drive float64       // its level while the engine turned last; 0: not known
 	low   time.Duration // since when it is low; 0: it is not
 	floor time.Duration // the same of the floor
 }
@@ -321,6 +324,13 @@ func (p *parking) measured(s *situation, x float64, at time.Duration) {
 	v := &p.volts
 	took := at - v.at
 	v.now, v.at = x, at
+	switch turns, ok := s.engine(); {
+	case !ok || !turns:
+	case v.drive == 0:
+		v.drive = x
+	default:
+		v.drive += (x - v.drive) * min(1, float64(took)/float64(levels))
+	}
 	if s.parked {
 		p.compare(x, took)
 	}
@@ -406,8 +416,10 @@ func (p *parking) resting(s *situation) (voltage, probe time.Duration) {
 }
 
 // canTell reports whether voltage or receiver would show that the vehicle is used. Beside a
-// charger the voltage does not.
+// charger, or with an adapter that measures too much, the voltage does only if it is known to be
+// higher yet while the engine turns.
 func (p *parking) canTell(s *situation) bool {
-	return p.VoltageEvery > 0 && p.measures(s.now) && p.volts.rest < p.limits.running || p.moves.known(s.now) ||
+	shows := p.volts.rest < p.limits.running || p.volts.drive-p.volts.rest >= p.limits.rise
+	return p.VoltageEvery > 0 && p.measures(s.now) && shows || p.moves.known(s.now) ||
 		s.now-p.since < carLimit // too soon to say
 }

@@ -74,6 +74,7 @@ func (r *reader) rest(ctx context.Context, s *session) error {
 	r.Rates.set(nil)
 	r.Control.leave(errParked)
 	r.Health.Clear("obd", "The vehicle is parked, its bus is left alone")
+	r.Health.Clear("obd_signals", "The vehicle is parked, nothing is asked")
 	if err := s.closeBus(ctx); err != nil { // of a K-line the adapter itself keeps awake what is open
 		return err
 	}
