@@ -42,7 +42,8 @@ const (
 	MostOutput = 4 << 10
 	// moment is what a program has to end by itself, for example to set a pin back.
 	moment = 500 * time.Millisecond
-	// waitDelay is how long pipes may stay open after the end; longer than moment.
+	// waitDelay is how long pipes may stay open after the end, when what the program left
+	// running holds them; longer than moment.
 	waitDelay = time.Second
 )
 
@@ -122,8 +123,8 @@ func (r *Runner) Run(ctx context.Context, p Program) (Result, error) {
 	}
 	exit, ended := errors.AsType[*exec.ExitError](err)
 	switch {
-	case err == nil:
-		return result, nil
+	case err == nil, errors.Is(err, exec.ErrWaitDelay) && ctx.Err() == nil:
+		return result, nil // in the latter case it ended well, and left something running that may still print
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return result, fmt.Errorf("%s did not end within %v and was killed", p.Argv[0], limit)
 	case ctx.Err() != nil:

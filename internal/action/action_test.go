@@ -58,6 +58,18 @@ func TestTimeout(t *testing.T) {
 	}
 }
 
+// A program that ends well and leaves something running, which may still print, has not failed.
+func TestLeftRunning(t *testing.T) {
+	result, err := new(Runner).Run(t.Context(), Program{Argv: []string{"sh", "-c", "echo on; sleep 2 &"}})
+	if err != nil || result != (Result{Output: "on\n"}) {
+		t.Errorf("%+v, %v", result, err)
+	}
+	result, err = new(Runner).Run(t.Context(), Program{Argv: []string{"sh", "-c", "sleep 2 & exit 3"}})
+	if err == nil || err.Error() != "sh ended with exit status 3" || result.ExitCode != 3 {
+		t.Errorf("%+v, %v", result, err)
+	}
+}
+
 func TestOneAtATime(t *testing.T) {
 	var r Runner
 	dir := t.TempDir()
