@@ -270,9 +270,9 @@ func (s *sender) answered(a *answer) {
 	s.Health.Clear("responses", "The broker takes answers to commands")
 }
 
-// respond sends the answers for which there is room.
+// respond sends the answers for which there is room, as if they were live.
 func (s *sender) respond() error {
-	for len(s.underway) < s.Limits.inFlight(timely) && s.pace.open() {
+	for len(s.underway) < s.Limits.inFlight(timely) && s.bytes[timely] < max(s.budget, leastTimely) && s.pace.open() {
 		a, ok := s.Outbox.next()
 		if !ok {
 			return nil

@@ -50,7 +50,7 @@ type retained struct {
 	all []*besides
 }
 
-// beside sends what is due. It has its place behind the status: such a message is small, and
+// beside sends what is due. It has its place behind what is live: such a message is small, and
 // of each one at most is under way. Where the broker ends connections, and it is being found
 // out why, they stay out of it.
 func (s *sender) beside() {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
@@ -62,6 +63,8 @@ type sender struct {
 	pace     *pace
 	due      bool // the status has to be sent
 	asking   asking
+	// responded: the last message was an answer.
+	responded bool
 }
 
 // deliver sends until the connection is lost, or ctx has ended and what is live is
@@ -178,19 +181,38 @@ func (p *publisher) deliver(ctx context.Context, c *connection) error {
 	return nil
 }
 
-// fill sends while the window has room.
+// fill sends while the window has room: emergencies before all else. Answers and others take
+// turns where there is room for one message at a time: neither has to wait for the end of the
+// other.
 func (s *sender) fill(withBacklog bool) error {
+	if !s.suspects.trial() {
+		if err := s.offer(emergencies); err != nil {
+			return err
+		}
+	}
 	s.tell()
-	if err := s.respond(); err != nil {
+	s.sentence()
+	others := func() error { return s.others(withBacklog) }
+	turns := []func() error{s.respond, others}
+	if s.responded {
+		slices.Reverse(turns)
+	}
+	for _, turn := range turns {
+		if err := turn(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// others sends what is live, then what goes past the buffer, then backlog, for which there is no
+// time at a stop.
+func (s *sender) others(withBacklog bool) error {
+	if err := s.offer(timely); err != nil || !withBacklog {
 		return err
 	}
-	s.sentence()
-	down := timely
-	if withBacklog { // else there is little time
-		s.beside()
-		down = backlog
-	}
-	return s.offer(down)
+	s.beside()
+	return s.offer(backlog)
 }
 
 // offer sends down to a rank while the window has room.
@@ -319,6 +341,7 @@ func (s *sender) send(p parcel, topic string, retained bool, message []byte) err
 		return s.conn.cause
 	}
 	s.pace.spent()
+	s.responded = p.answer != nil
 	m := sent{parcel: p, token: token, at: began, bytes: len(message)}
 	m.front = m.bytes + s.bytes[emergencies] + s.bytes[timely] + s.bytes[backlog]
 	s.underway = append(s.underway, m)
