@@ -37,7 +37,10 @@ type cutter struct {
 	waste int    // bytes of it to be thrown away then
 }
 
-var errTooLong = errors.New("a packet of the broker is longer than MQTT allows")
+var (
+	errTooLong = errors.New("a packet of the broker is longer than MQTT allows")
+	errNoSuch  = errors.New("the broker sends a packet that is larger than any of its kind")
+)
 
 // Read passes on at most a packet.
 func (c *cutter) Read(b []byte) (int, error) {
@@ -88,7 +91,10 @@ func (c *cutter) begin() error {
 		length |= int(b&0x7f) << (7 * i)
 	}
 	const publish = 3
-	if head[0]>>4 == publish && length > mostIncoming {
+	if length > mostIncoming {
+		if head[0]>>4 != publish { // all others are small
+			return errNoSuch
+		}
 		c.waste = length - mostIncoming
 		length = mostIncoming
 		head = binary.AppendUvarint(head[:1], uint64(length))

@@ -59,6 +59,19 @@ func TestCutter(t *testing.T) {
 	}
 }
 
+// A packet of another kind is never large: memory is not set aside for it.
+func TestCutterOtherPackets(t *testing.T) {
+	for kind := byte(1); kind < 16; kind++ {
+		c := &cutter{Conn: canned{Reader: bytes.NewReader([]byte{kind << 4, 0xff, 0xff, 0xff, 0x7f, 1, 2, 3})}}
+		if kind == packets.Publish {
+			continue
+		}
+		if n, err := c.Read(make([]byte, 16)); err != errNoSuch || n != 0 {
+			t.Errorf("kind %d: %d bytes, %v", kind, n, err)
+		}
+	}
+}
+
 // No bytes of a broker make a PUBLISH that is larger, and what begins with whole packets of
 // allowed sizes is what paho would read without the cutter.
 func FuzzCutter(f *testing.F) {
@@ -67,7 +80,7 @@ func FuzzCutter(f *testing.F) {
 	f.Add([]byte{0x20, 0x80, 0x80, 0x80, 0x80, 1})
 	f.Fuzz(func(t *testing.T, stream []byte) {
 		through, err := io.ReadAll(&cutter{Conn: canned{Reader: bytes.NewReader(stream)}})
-		if err != nil && err != errTooLong {
+		if err != nil && err != errTooLong && err != errNoSuch {
 			t.Fatal(err)
 		}
 		for in, out := stream, through; len(in) > 1; {
