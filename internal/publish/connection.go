@@ -34,7 +34,10 @@ const (
 	causeLimit = time.Second
 )
 
-var errNoPUBACK = errors.New("the broker answers, but acknowledges nothing")
+var (
+	errNoPUBACK = errors.New("the broker answers, but acknowledges nothing")
+	errUnheard  = errors.New("nothing comes back on a connection that was silent")
+)
 
 // connection is one MQTT connection from its CONNECT to its loss.
 type connection struct {

@@ -26,7 +26,7 @@ func missing(b Broker, c Config, err error) telemetry.Condition {
 		m.Code, m.Title, m.Remedy = code, title, remedy+" Data is kept and sent later"
 		return m
 	}
-	if silent(err) || errors.Is(err, os.ErrDeadlineExceeded) {
+	if silent(err) || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, errUnheard) {
 		return say("broker_missing", fmt.Sprintf("The connection to %s has gone silent", b), "the link is down, or too slow for what is sent; it is connected to again.")
 	}
 	if errors.Is(err, errNoPUBACK) {

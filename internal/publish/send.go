@@ -91,6 +91,8 @@ func (p *publisher) deliver(ctx context.Context, c *connection) error {
 		}
 	}
 	s.renew()
+	parking := s.newParking() // a change behind this is told
+	defer parking.hour.Stop()
 	s.status()
 	s.subscribe()
 	s.listen()
@@ -101,8 +103,6 @@ func (p *publisher) deliver(ctx context.Context, c *connection) error {
 		defer every.Stop()
 		besides = every.C
 	}
-	parking := s.newParking()
-	defer parking.hour.Stop()
 	upkeep := time.NewTicker(statusEvery)
 	defer upkeep.Stop()
 	limit := cmp.Or(p.ackLimit, ackLimit)
@@ -167,6 +167,8 @@ func (p *publisher) deliver(ctx context.Context, c *connection) error {
 				c.lose(errNoPUBACK)
 			}
 		case <-besides: // fill looks
+		case <-s.unheard():
+			c.lose(errUnheard)
 		case <-parking.changed:
 			s.turn(&parking, c)
 		case <-parking.hour.C:
@@ -397,6 +399,16 @@ func (s *sender) settle() error {
 		s.suspects.left(m)
 	}
 	return nil
+}
+
+// unheard tells when a connection counts as lost on which hardly anything was sent, and
+// nothing comes back: one that may be silent for long is often dead before it is used, for the
+// network forgets it, and nobody pings. nil: it does not.
+func (s *sender) unheard() <-chan time.Time {
+	if len(s.underway) == 0 || s.underway[0].front > leastBudget || s.keepAlive(s.conn.parked) <= connectLimit {
+		return nil
+	}
+	return time.After(time.Until(s.underway[0].at.Add(connectLimit)))
 }
 
 // adapt fits the budget to the link, by how long a PUBACK took. It grows only while it is

@@ -229,7 +229,7 @@ func closedByBroker(err error) bool {
 	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
 		return false
 	}
-	for _, network := range []error{syscall.ENETDOWN, syscall.ENETUNREACH, syscall.EHOSTUNREACH, syscall.EHOSTDOWN, errStopped, errNoPUBACK} {
+	for _, network := range []error{syscall.ENETDOWN, syscall.ENETUNREACH, syscall.EHOSTUNREACH, syscall.EHOSTDOWN, errStopped, errNoPUBACK, errUnheard} {
 		if errors.Is(err, network) {
 			return false
 		}
