@@ -217,16 +217,29 @@ func (o *Outbox) connected() {
 func (o *Outbox) next() (*answer, bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	now := time.Now()
-	for len(o.answers) > 0 && now.Sub(o.answers[0].at) > mostAnswerAge {
-		o.drop(o.answers[0])
-	}
+	open := o.open()
 	i := slices.IndexFunc(o.answers, func(a *answer) bool { return !a.sent })
-	if i < 0 || now.Before(o.shut) {
+	if i < 0 || !open {
 		return nil, false
 	}
 	o.answers[i].sent = true
 	return o.answers[i], true
+}
+
+// open forgets what is old, and reports whether answers may be sent.
+func (o *Outbox) open() bool {
+	now := time.Now()
+	for len(o.answers) > 0 && now.Sub(o.answers[0].at) > mostAnswerAge {
+		o.drop(o.answers[0])
+	}
+	return !now.Before(o.shut)
+}
+
+// waits reports whether an answer waits for a connection, while there is none.
+func (o *Outbox) waits() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.open() && len(o.answers) > 0
 }
 
 // acknowledged is called at a PUBACK, or when an answer cannot be sent at all.

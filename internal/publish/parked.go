@@ -33,6 +33,10 @@ const (
 	// linger is how long a connection that is to be closed stays for what comes just behind:
 	// the batch that is still open, an event.
 	linger = 10 * time.Second
+	// answersRest is how long a connection is not opened again for answers alone. Retained
+	// messages on the topics of commands are refused at each connection, and the sum of what
+	// is refused comes when it is closed: so long after, that is forgotten.
+	answersRest = 2 * mostAnswerAge
 )
 
 // now is Is of a vehicle that may never be parked.
@@ -68,6 +72,7 @@ func (p *publisher) move(ctx context.Context, c *connection, leave func(), deliv
 	c.moved.Store(true)
 	leave()
 	_ = p.farewell(c, delivered) // that it stopped
+	p.untold = &c.broker
 	return p.dial(ctx, c.broker)
 }
 
@@ -76,7 +81,8 @@ func (p *publisher) move(ctx context.Context, c *connection, leave func(), deliv
 var errResting = errors.New("the vehicle is parked, and all is said")
 
 // rest passes the time in which a parked vehicle has no connection: until the next status is
-// due, something happens, or the vehicle is parked no longer.
+// due, something happens, a command is answered that came before, or the vehicle is parked no
+// longer.
 func (p *publisher) rest(ctx context.Context) {
 	hour := time.NewTimer(cmp.Or(p.Parked.StatusEvery, parkedStatusEvery))
 	defer hour.Stop()
@@ -86,7 +92,18 @@ func (p *publisher) rest(ctx context.Context) {
 		if !parked || newest > p.told {
 			return
 		}
+		var answers <-chan time.Time
+		if p.Outbox.waits() {
+			wait := time.Until(p.forAnswers.Add(answersRest))
+			if wait <= 0 {
+				p.forAnswers = time.Now()
+				return
+			}
+			answers = time.After(wait)
+		}
 		select {
+		case <-answers:
+		case <-p.Outbox.changed:
 		case <-p.Store.Changed():
 			if err := p.lanes.follow(); err != nil {
 				p.Health.Set("buffer_read", unreadable(err))
@@ -100,19 +117,27 @@ func (p *publisher) rest(ctx context.Context) {
 	}
 }
 
-// lastWord says that we go offline though there is no connection: nobody else would, for the
-// will went with it.
-func (p *publisher) lastWord(ctx context.Context, b Broker) {
-	ctx, done := context.WithTimeout(ctx, farewell)
-	defer done()
-	c, err := p.dial(ctx, b)
-	if err != nil {
-		p.Log.Debug("the status stays as it was", "error", err)
-		return
+// lastWord returns what says that we go offline where there is no connection but a broker
+// believes that we are there: nobody else would, for the will went with the connection. It is
+// done farewell after the end of ctx.
+func (p *publisher) lastWord(ctx context.Context) func() {
+	saying, done := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(farewell, done) })
+	return func() {
+		defer done()
+		defer stop()
+		if p.untold == nil {
+			return
+		}
+		c, err := p.dial(saying, *p.untold)
+		if err != nil {
+			p.Log.Debug("the status stays as it was", "error", err)
+			return
+		}
+		p.sayOffline(saying, c)
+		c.lose(errStopped)
+		c.client.Disconnect(farewellMS)
 	}
-	p.sayOffline(c)
-	c.lose(errStopped)
-	c.client.Disconnect(farewellMS)
 }
 
 // parking is what a sender knows of the mode.
@@ -146,7 +171,7 @@ func (s *sender) rests(p parking) (rests bool, again <-chan time.Time) {
 	if left := cmp.Or(s.Parked.linger, linger) - time.Since(p.since); left > 0 {
 		return false, time.After(left)
 	}
-	return len(s.underway) == 0 && !s.due && s.pace.open(), nil
+	return len(s.underway) == 0 && !s.due && s.pace.open() && !s.Outbox.waits(), nil
 }
 
 // state is what the status says of a publisher that is not offline.

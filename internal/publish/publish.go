@@ -97,6 +97,10 @@ type publisher struct {
 	sessions tls.ClientSessionCache
 	limiter  *rate.Limiter
 	retained retained
+	// Run's goroutine alone uses these: a broker whose connection we closed without a word that
+	// we are offline, for another one was to follow; and when one was opened for answers alone.
+	untold     *Broker
+	forAnswers time.Time
 
 	commandsAsked subscription
 }
@@ -130,6 +134,7 @@ func Run(ctx context.Context, c Config) {
 	for _, r := range c.Beside {
 		p.retained.all = append(p.retained.all, &besides{Retained: r})
 	}
+	defer p.lastWord(ctx)()
 	retry := backoff.NewExponentialBackOff()
 	retry.InitialInterval, retry.MaxInterval = firstRetry, lastRetry
 	kicked := 0 // connections in a row that the broker ended soon
@@ -141,7 +146,7 @@ func Run(ctx context.Context, c Config) {
 			c.Log.Info("connected", "broker", conn.broker.String(), "client_id", c.ClientID)
 			c.Health.Clear("broker", "The broker is reached")
 			started := time.Now()
-			broker = conn.broker
+			broker, p.untold = conn.broker, nil
 			if conn, err = p.serve(ctx, conn); conn != nil && conn.broker == c.Brokers[0] {
 				at = 0
 			}
@@ -158,9 +163,7 @@ func Run(ctx context.Context, c Config) {
 			return
 		}
 		if errors.Is(err, errResting) {
-			if p.rest(ctx); ctx.Err() != nil {
-				p.lastWord(context.WithoutCancel(ctx), broker)
-			}
+			p.rest(ctx)
 			continue
 		}
 		p.bePatient(err)
@@ -219,7 +222,7 @@ func (p *publisher) serve(ctx context.Context, c *connection) (next *connection,
 	go func() {
 		err := p.deliver(serving, c)
 		if err == nil && serving.Err() != nil && !c.isLost() && !c.moved.Load() {
-			p.sayOffline(c)
+			p.sayOffline(context.WithoutCancel(ctx), c)
 		}
 		delivered <- err
 	}()
@@ -235,6 +238,7 @@ func (p *publisher) serve(ctx context.Context, c *connection) (next *connection,
 			c.lose(err)
 			if errors.Is(err, errResting) {
 				c.client.Disconnect(farewellMS) // or the broker would publish the will
+				p.untold = &c.broker
 				return nil, err
 			}
 		case <-c.lost: // deliver may be held by paho for handLimit: it is left alone
@@ -306,12 +310,13 @@ var errStopped = errors.New("stopped")
 
 // sayOffline replaces the retained status before a clean disconnect, for which no
 // will is sent. It waits for no slot: there is little time.
-func (p *publisher) sayOffline(c *connection) {
+func (p *publisher) sayOffline(ctx context.Context, c *connection) {
 	token := c.client.Publish(p.topic(p.VehicleID, statusOf), 1, !p.Limits.NoRetain, p.statusMessage(offline))
 	select {
 	case <-token.Done():
 	case <-c.lost:
 	case <-time.After(farewell):
+	case <-ctx.Done():
 	}
 }
 
