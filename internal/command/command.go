@@ -185,11 +185,11 @@ func (d *Dispatcher) accept(m message, r request) error {
 		}
 		j.argv = argv
 	}
+	if known, ok := d.memory.find(r.id); ok { // first: who repeats it learns what became of it, also after its expiry
+		return repeated(known)
+	}
 	if err := d.inTime(r); err != nil {
 		return err
-	}
-	if known, ok := d.memory.find(r.id); ok {
-		return repeated(known)
 	}
 	// Only this goroutine fills the queue.
 	if len(d.queue) == cap(d.queue) {

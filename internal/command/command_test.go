@@ -304,3 +304,19 @@ func TestOverflow(t *testing.T) {
 		}
 	})
 }
+
+// Who repeats an id after its expiry learns what became of it.
+func TestRepeatedAfterExpiry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := startIn(t, t.TempDir(), nil)
+		defer r.stop()
+		message := fmt.Sprintf(`{"id":"7","command":"status","expires":%q}`, time.Now().Add(10*time.Second).Format(time.RFC3339))
+		if said := r.send(message); short(said) != "accepted status, done status" {
+			t.Errorf("%+v", said)
+		}
+		time.Sleep(time.Minute)
+		if said := r.send(message); len(said) != 1 || said[0].State != Refused || said[0].Became == nil || said[0].Became.State != Done {
+			t.Errorf("%+v", said)
+		}
+	})
+}
