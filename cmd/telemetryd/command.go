@@ -191,6 +191,8 @@ func (w *awaited) message(_ string, payload []byte) {
 	switch {
 	case w.done:
 		return
+	case w.accepted && state == command.Refused: // a repetition, as it has expired: the first runs
+		return
 	case state == command.Accepted:
 		if !w.accepted {
 			fmt.Fprintln(w.streams.err, "telemetryd: accepted")

@@ -242,6 +242,17 @@ commands:
 	}
 }
 
+// A command that runs for longer than it could have waited is done when it is done: that its
+// repetition has expired by then is no answer to the first.
+func TestCommandOutlastsExpiry(t *testing.T) {
+	t.Parallel()
+	m := newMosquitto(t)
+	ordered(t, m, carless, "van-1", "commands: {allow: {long: {exec: [sleep, \"7\"], timeout: 20s}}}\n")
+	if out, said, status := order(t, m, "--expires", "3s", "long"); status != 0 || !strings.Contains(out, `"exit_code":0`) {
+		t.Errorf("status %d\n%s%s", status, out, said)
+	}
+}
+
 // An answer that the connection was lost for arrives on the next one, and whoever repeats the
 // id learns what became of it, over a kill too.
 func TestAnswerOutlastsConnection(t *testing.T) {
