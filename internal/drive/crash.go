@@ -43,6 +43,10 @@ const (
 	crashStands = 3 * time.Second // afterwards
 	crashOver   = 10 * time.Second
 	standsStill = 3.0 // km/h
+	// crashFrom is for how long before a fall the speed must have been one that the vehicle
+	// can have had, and speedStep what two whole km/h may differ by beside that.
+	crashFrom = 2500 * time.Millisecond
+	speedStep = 2.0
 	// closest are two answers of a car: what comes closer was held back on its way.
 	closest = 100 * time.Millisecond
 )
@@ -61,9 +65,9 @@ func (c *crash) look(s *situation, t *track) {
 	last := t.samples[len(t.samples)-1]
 	for i := len(t.samples) - 2; i >= 0 && last.axis-t.samples[i].axis <= crashWithin; i-- {
 		before := t.samples[i]
-		within := max(last.axis-before.axis, closest)
+		within := max(last.axis-before.axis+before.slack, closest)
 		ms2 := (before.kmh - last.kmh) / 3.6 / within.Seconds()
-		if before.kmh-last.kmh < crashFall || ms2 < c.limit || ms2 <= c.hit.ms2 {
+		if before.kmh-last.kmh < crashFall || ms2 < c.limit || ms2 <= c.hit.ms2 || !borneOut(t.samples[:i], before) {
 			continue
 		}
 		if c.hit.track == nil {
@@ -71,6 +75,23 @@ func (c *crash) look(s *situation, t *track) {
 		}
 		c.hit = hit{before.at, t, before.kmh, last.kmh, within, ms2, c.hit.place}
 	}
+}
+
+// borneOut reports whether a vehicle can have come to a speed from those before it: a value
+// that is wrong in a vehicle that stands falls back as in a crash.
+func borneOut(earlier []sample, x sample) bool {
+	seen := false
+	for _, e := range earlier {
+		d := x.axis - e.axis
+		if d > crashFrom {
+			continue
+		}
+		if x.kmh-e.kmh > drivesMost*3.6*d.Seconds()+speedStep {
+			return false
+		}
+		seen = true
+	}
+	return seen
 }
 
 func (c *crash) pass(s *situation) {

@@ -35,6 +35,11 @@ func TestCrashLikeStop(t *testing.T) {
 		{"against a kerb", fifth, slices.Concat(held(15, 20), held(0, 30)), 0},
 		{"silence afterwards: the cable is cut", fifth, slices.Concat(held(50, 20), held(0, 1)), 1},
 		{"silence: the ignition is cut", fifth, held(50, 20), 0},
+		{"one wrong value while it stands", fifth, slices.Concat(held(0, 20), held(80, 1), held(0, 30)), 0},
+		{"two of them", fifth, slices.Concat(held(0, 20), held(80, 2), held(0, 30)), 0},
+		{"one at 1 Hz", time.Second, slices.Concat(held(0, 20), held(80, 1), held(0, 10)), 0},
+		{"the first value of all is wrong", fifth, slices.Concat(held(80, 1), held(0, 30)), 0},
+		{"into a wall while it speeds up", fifth, slices.Concat(held(0, 5), change(0, 60, 4, fifth), held(0, 30)), 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWatch(t, nil)
@@ -44,6 +49,22 @@ func TestCrashLikeStop(t *testing.T) {
 				t.Errorf("found %v, want %d", w.kinds(), c.want)
 			}
 		})
+	}
+}
+
+// An answer that is held back on its way is older than it looks: the fall behind it took as
+// long as it was held.
+func TestHeldBackAnswerIsNoFall(t *testing.T) {
+	for _, late := range []time.Duration{time.Second, 1400 * time.Millisecond, 3 * time.Second} {
+		w := newWatch(t, nil)
+		w.wheels(fifth, held(50, 20)...)
+		w.wheels(fifth, change(50, 25, 2.5, fifth)...)
+		w.now += late
+		w.wheels(0, 25) // so it was before it was held back
+		left := max(0, 25-2.5*3.6*late.Seconds())
+		w.wheels(fifth, change(left, 0, 2.5, fifth)...)
+		w.wheels(fifth, held(0, 30)...)
+		w.want()
 	}
 }
 

@@ -21,7 +21,8 @@ type sample struct {
 	at      time.Duration // since boot, when it arrived
 	axis    time.Duration // when it was so: for a fix by the receiver's own time, as it is late by varying amounts
 	kmh     float64
-	heading float64 // degrees; NaN for none
+	heading float64       // degrees; NaN for none
+	slack   time.Duration // how much earlier it may have been so: the answer may have been held back on its way
 }
 
 // track is the speeds of one source.
@@ -84,6 +85,11 @@ func (t *track) add(s sample) {
 	for old < len(t.samples)-1 && (s.axis-t.samples[old].axis > trackTime || len(t.samples)-old >= trackMost) {
 		old++
 	}
+	if n := len(t.samples); n > 1 && s.axis == s.at {
+		if usual := time.Duration(float64(time.Second) / t.rate()); s.axis-t.samples[n-1].axis > 2*usual {
+			s.slack = s.axis - t.samples[n-1].axis - usual
+		}
+	}
 	t.samples = append(slices.Delete(t.samples, 0, old), s)
 	t.grew = true
 }
@@ -125,6 +131,9 @@ func (t *track) window() []sample {
 			break
 		}
 		first--
+	}
+	if first < last && t.samples[first].slack > 0 { // what came before it is too long ago to say when it was so
+		first++
 	}
 	if last < 1 || t.samples[last].axis-t.samples[first].axis < windowMin {
 		return nil
