@@ -91,17 +91,19 @@ type presence struct {
 	first   gpsFix        // of those that are on the other side
 	unseen  bool          // fixes began there, or nearly so
 	fixes   int           // how many these are; 0: none
+	// position is that of the first, as far as it may be told: out of a privacy zone it
+	// stays untold when the vehicle has left the zone.
+	position *telemetry.Position
 }
 
 // gpsFix is a fix as it is judged.
 type gpsFix struct {
-	at                  time.Duration // since boot
-	latitude, longitude telemetry.Value
-	place               orb.Point // degrees; while the vehicle stands, the mean
-	raw                 orb.Point // as it came
-	hdop                float64   // at least 1, for thresholds
-	told                float64   // as it came; 0: not told
-	fastest             float64   // km/h, that it may be now
+	at      time.Duration // since boot
+	place   orb.Point     // degrees; while the vehicle stands, the mean
+	raw     orb.Point     // as it came
+	hdop    float64       // at least 1, for thresholds
+	told    float64       // as it came; 0: not told
+	fastest float64       // km/h, that it may be now
 }
 
 // stand is the mean of the fixes of a stand: what stands crosses no border, however its
@@ -183,7 +185,7 @@ func (g *geofences) look(s *situation, i int, f gpsFix) {
 		return
 	}
 	if p.fixes == 0 {
-		p.first, p.unseen = f, f.at-g.since < firstLook
+		p.first, p.unseen, p.position = f, f.at-g.since < firstLook, s.position(f.at)
 	}
 	p.fixes++
 	lasted, depth := f.at-p.first.at, fence.border(f.place)
@@ -205,36 +207,20 @@ func (g *geofences) look(s *situation, i int, f gpsFix) {
 			c.DurationS = new(tenths((p.first.at - p.entered).Seconds()))
 		}
 	}
-	s.report(telemetry.Event{Type: kind, Severity: telemetry.Info, At: p.first.at, Data: c, Position: s.positionThen(p.first)})
+	s.report(telemetry.Event{Type: kind, Severity: telemetry.Info, At: p.first.at, Data: c, Position: p.position})
 	p.inside, p.entered, p.fixes, g.unkept = !p.inside, p.first.at, 0, true
 }
 
 func tenths(x float64) float64 { return math.Round(x*10) / 10 }
 
-// positionThen is the position of a fix of the last seconds, as far as it may be told.
-func (s *situation) positionThen(f gpsFix) *telemetry.Position {
-	then := *s
-	then.values = map[string]value{"latitude": {f.latitude, f.at}, "longitude": {f.longitude, f.at}}
-	return then.position(f.at)
-}
-
 // fix takes a fix out of a reading, and judges whether it may cross a border.
 func (g *geofences) fix(s *situation, r telemetry.Reading) (f gpsFix, ok bool) {
 	f.at = r.Arrived
-	for _, field := range r.Fields {
-		switch field.Name {
-		case "latitude":
-			f.latitude = field.Value
-		case "longitude":
-			f.longitude = field.Value
-		}
-	}
-	latitude, there := f.latitude.Float()
-	longitude, too := f.longitude.Float()
-	if !there || !too {
+	here := placeOf(r)
+	if !here.known {
 		return f, false
 	}
-	f.raw = orb.Point{longitude, latitude}
+	f.raw = orb.Point{here.longitude, here.latitude}
 	f.hdop = supposedHDOP
 	if hdop, _, ok := s.number("hdop", fixLimit); ok {
 		f.told, f.hdop = hdop, max(1, hdop)

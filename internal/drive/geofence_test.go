@@ -315,3 +315,33 @@ func TestGeofencesOverRestart(t *testing.T) {
 		t.Errorf("kept %q", r.kept)
 	}
 }
+
+// A crossing within a privacy zone has no place, though the vehicle is out of the zone when
+// it is settled.
+func TestCrossingWithinZoneHasNoPlace(t *testing.T) {
+	r := newHandDriven(t)
+	home := Zone{Name: "home", Latitude: r.place(95, -80)[1], Longitude: r.place(95, -80)[0], Radius: 20}
+	r.Drive = New(Config{Fences: r.Fences, Privacy: Privacy{Zones: []Zone{home}, Secret: []byte("secret")}})
+	crossings := 0
+	// It leaves the depot within the zone, then goes along the border, too near for a
+	// crossing to be sure at once.
+	for at := time.Duration(0); at < 40*time.Second; at += time.Second {
+		north, east := -85.0, 90.0
+		if at > 12*time.Second {
+			north, east = -105+20*(at-12*time.Second).Seconds(), 104
+		}
+		_, events := r.Observe(fixAt(time.Minute+at, r.place(east, min(north, 95)), 72, 0.9))
+		for _, e := range events {
+			if e.Type != "geofence_left" || e.Data.(Crossing).Name != "Depot" {
+				continue
+			}
+			crossings++
+			if e = r.Placed(e); e.Position != nil && metres(place{latitude: e.Position.Latitude, longitude: e.Position.Longitude}, place{latitude: home.Latitude, longitude: home.Longitude}) < home.Radius {
+				t.Errorf("the place within the zone is told: %+v", e.Position)
+			}
+		}
+	}
+	if crossings != 1 {
+		t.Errorf("%d crossings", crossings)
+	}
+}
