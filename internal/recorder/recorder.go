@@ -168,6 +168,9 @@ func (r *Recorder) Run(ctx context.Context) {
 		case <-interval.C:
 			r.closeBatch()
 		case <-look.C:
+			if r.catchUp() {
+				interval.Reset(r.interval())
+			}
 			r.happened(r.Meaning.Pass(r.Clock.Uptime()))
 			if r.Clock.Uptime()-r.newest >= quietAfter {
 				r.closeBatch()
@@ -180,6 +183,20 @@ func (r *Recorder) Run(ctx context.Context) {
 		}
 		r.store()
 	}
+}
+
+// catchUp takes the readings that wait: what it is now, a disk that was slow or not, is
+// judged after what was measured before. begun is as of add.
+func (r *Recorder) catchUp() (begun bool) {
+	for range 2 * arriving { // what sources hold that waited, too
+		select {
+		case reading := <-r.readings:
+			begun = r.observe(reading) || begun
+		default:
+			return begun
+		}
+	}
+	return begun
 }
 
 // drain takes what was delivered before the end.
