@@ -2,6 +2,7 @@ package drive
 
 import (
 	"cmp"
+	"slices"
 	"time"
 
 	"telemetryd/internal/telemetry"
@@ -78,9 +79,18 @@ func (d *Drive) Observe(r telemetry.Reading) (kept telemetry.Reading, events []t
 	for _, p := range d.parts {
 		p.reading(&d.situation, r)
 	}
-	shown := d.situation.shown(r)
+	shown := d.published(d.situation.shown(r))
 	d.around.keep(shown)
 	return d.thin.keep(d.Config, &d.situation, shown), append(events, d.situation.happened()...)
+}
+
+// published is a reading without what is read to be judged alone.
+func (d *Drive) published(r telemetry.Reading) telemetry.Reading {
+	unkept := func(f telemetry.Field) bool { return d.Unkept[f.Name] }
+	if slices.ContainsFunc(r.Fields, unkept) {
+		r.Fields = slices.DeleteFunc(slices.Clone(r.Fields), unkept)
+	}
+	return r
 }
 
 // Pass says that it is now, since boot.

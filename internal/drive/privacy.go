@@ -84,7 +84,7 @@ type curtain struct {
 }
 
 func newCurtain(p Privacy) curtain {
-	c := curtain{Privacy: p, within: make([]int, len(p.Zones))}
+	c := curtain{Privacy: p, within: make([]int, len(p.Zones)), hidden: p.Positions == NoPositions}
 	for _, z := range p.Zones {
 		latitude, longitude, radius := z.circle(p.Secret)
 		c.circles = append(c.circles, [3]float64{latitude, longitude, radius})

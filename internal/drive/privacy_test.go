@@ -212,3 +212,14 @@ func TestFixEvery(t *testing.T) {
 		t.Errorf("%d fixes of a minute, want 6", n)
 	}
 }
+
+// With positions off not even half of one is told, before there was a whole one either.
+func TestNoPositionsTellsNoHalf(t *testing.T) {
+	d := New(Config{Privacy: Privacy{Positions: NoPositions}})
+	r := telemetry.Reading{Arrived: time.Second}
+	r.Add("latitude", 48.1)
+	r.Add("hdop", 0.9)
+	if kept, _ := d.Observe(r); names(kept) != "hdop" {
+		t.Error(names(kept))
+	}
+}

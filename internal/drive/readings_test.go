@@ -3,6 +3,7 @@ package drive
 import (
 	"encoding/json"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -152,5 +153,18 @@ func TestEventsOfOthersArePlaced(t *testing.T) {
 	e := d.Placed(telemetry.Event{Type: "dtc_appeared", At: time.Minute + 1500*time.Millisecond})
 	if e.TripID != "a-trip" || e.Position == nil || *e.Position != (telemetry.Position{Latitude: 48.1, Longitude: 11.5, AgeMS: 1500}) {
 		t.Errorf("%+v, %+v", e, e.Position)
+	}
+}
+
+// What is read to be judged alone is not published by the way of an event either.
+func TestReadingsWithoutUnkept(t *testing.T) {
+	d := New(Config{Driving: UsualDriving, Parked: ParkedConfig{Off: true}, Unkept: map[string]bool{"engine_speed_rpm": true}})
+	_, sealed := brake(t, d, 1)
+	if len(sealed) != 2 {
+		t.Fatalf("%d events", len(sealed))
+	}
+	message := string(sealed[1].Message("stream", 1))
+	if !strings.Contains(message, "vehicle_speed_kmh") || strings.Contains(message, "engine_speed_rpm") {
+		t.Error(message)
 	}
 }

@@ -1,6 +1,7 @@
 package drive
 
 import (
+	"slices"
 	"time"
 
 	"telemetryd/internal/telemetry"
@@ -42,27 +43,15 @@ func (t *thinner) keep(c Config, s *situation, r telemetry.Reading) telemetry.Re
 			fix = true
 		}
 	}
-	drop := func(name string) bool { return c.Unkept[name] }
 	switch {
 	case fix && every > 0 && t.hasFix && r.Arrived-t.fix < every-early:
 		r.Fields = nil
-		return r
 	case fix:
 		t.fix, t.hasFix = r.Arrived, true
 	case volts && s.parked && t.volts > 0 && r.Arrived-t.volts < parkedVoltageEvery:
-		drop = func(name string) bool { return name == "battery_voltage_v" || c.Unkept[name] }
+		r.Fields = slices.DeleteFunc(slices.Clone(r.Fields), func(f telemetry.Field) bool { return f.Name == "battery_voltage_v" })
 	case volts:
 		t.volts = r.Arrived
 	}
-	if len(c.Unkept) == 0 && !(volts && s.parked) {
-		return r
-	}
-	var kept []telemetry.Field
-	for _, f := range r.Fields {
-		if !drop(f.Name) {
-			kept = append(kept, f)
-		}
-	}
-	r.Fields = kept
 	return r
 }
