@@ -30,7 +30,8 @@ type ParkedConfig struct {
 	// not charged; Idle how long where that is not as sure: the ignition is on, the battery is
 	// charged, there is no adapter.
 	After, Idle time.Duration
-	// System is the nominal voltage, 12 or 24; 0: 24 once more than 18 V are measured.
+	// System is the nominal voltage, 12 or 24; 0: 24 once more than 18 V are measured, 12 after a
+	// minute of less.
 	System int
 	// Running is what only an alternator or a converter reaches, Rise how far above its level at
 	// rest the voltage comes when the engine starts. Low is a battery to care for; Floor one that
@@ -155,6 +156,9 @@ type voltage struct {
 	drive float64       // its level while the engine turned last; 0: not known
 	low   time.Duration // since when it is low; 0: it is not
 	floor time.Duration // the same of the floor
+	// twelve is since when a system that was taken as one of 24 V has no more than one of 12;
+	// 0: it has.
+	twelve time.Duration
 }
 
 // Level is how low the battery is.
@@ -317,9 +321,8 @@ func (p *parking) wake(s *situation, reason string) {
 
 // measured takes a voltage.
 func (p *parking) measured(s *situation, x float64, at time.Duration) {
-	if p.System == 0 && x > above12V {
-		p.System = 24
-		p.limits = p.thresholds(24)
+	if p.System == 0 {
+		p.find(x, at)
 	}
 	v := &p.volts
 	took := at - v.at
@@ -335,6 +338,22 @@ func (p *parking) measured(s *situation, x float64, at time.Duration) {
 		p.compare(x, took)
 	}
 	p.lowness(s)
+}
+
+// find tells a system of 24 V from one of 12. One value may be wrong, and who helps a car to
+// start may lend it 24 V: what is no longer so for a minute was not its own.
+func (p *parking) find(x float64, at time.Duration) {
+	v := &p.volts
+	switch is24 := p.limits == p.thresholds(24); {
+	case x > above12V:
+		p.limits, v.twelve = p.thresholds(24), 0
+	case !is24:
+	case v.twelve == 0:
+		v.twelve = at
+	case at-v.twelve >= lowFor:
+		p.limits, v.twelve = p.thresholds(12), 0
+		v.low, v.floor = 0, 0
+	}
 }
 
 // compare sees whether a voltage of a parked vehicle is that of an engine which was started:

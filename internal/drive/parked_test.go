@@ -356,3 +356,27 @@ func TestThinWhileParked(t *testing.T) {
 		t.Errorf("kept %v", r.kept)
 	}
 }
+
+// A wrong voltage, or 24 V that a lorry lends a car to start, make no system of 24 V of it.
+func TestLent24Volts(t *testing.T) {
+	for _, lasts := range []time.Duration{2 * time.Second, 5 * time.Minute} {
+		r := newRide(t, Config{})
+		r.run(10*time.Minute, always(values{"engine_speed_rpm": 800, "vehicle_speed_kmh": 0}), steady(14.1))
+		r.run(10*time.Minute, steady(12.6))
+		r.run(lasts, steady(24.6))
+		r.run(time.Hour, steady(12.6))
+		if at, data := r.happened("low_battery"); len(at) > 0 {
+			t.Errorf("%v: %v %+v", lasts, at, data)
+		}
+		if !r.parked() {
+			t.Errorf("%v: not parked", lasts)
+		}
+		if voltage, _ := r.d.Mode().Rest(); voltage != defaultLook {
+			t.Errorf("%v: the voltage is looked at every %v", lasts, voltage)
+		}
+		started := r.now
+		r.run(30*time.Second, steady(14.1))
+		at, _ := r.happened("unparked")
+		r.within("woken", at[len(at)-1]+began-started, 0, 4*time.Second)
+	}
+}
