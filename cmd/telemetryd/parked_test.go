@@ -275,3 +275,34 @@ func TestParkedAdapterSleeps(t *testing.T) {
 		})
 	}
 }
+
+// What is kept of a parked vehicle: that it is, and that its car had told its speeds.
+func TestParkedIsKept(t *testing.T) {
+	log := slog.New(slog.DiscardHandler)
+	for _, speaks := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			dir := t.TempDir()
+			d := drive.New(drive.Config{})
+			ctx, stop := context.WithCancel(t.Context())
+			var keeping sync.WaitGroup
+			keeping.Go(func() { keepParked(ctx, dir, false, d.Mode(), status.NewHealth(log)) })
+			r := telemetry.Reading{Arrived: time.Hour}
+			r.Add("battery_voltage_v", 12.6)
+			if speaks {
+				r.Add("engine_speed_rpm", 0)
+			}
+			for range 400 {
+				d.Observe(r)
+				if r.Arrived += time.Second; len(r.Fields) > 1 {
+					r.Fields = r.Fields[:1] // the key is out
+				}
+			}
+			synctest.Wait()
+			stop()
+			keeping.Wait()
+			if parked, spoke := wasParked(dir, log); !parked || spoke != speaks {
+				t.Errorf("kept: parked %v, spoke %v; want true, %v", parked, spoke, speaks)
+			}
+		})
+	}
+}

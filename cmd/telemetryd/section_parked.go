@@ -151,15 +151,16 @@ func (o options) unkept() map[string]bool {
 type keptParked struct {
 	BootID string `json:"boot_id"`
 	Parked bool   `json:"parked"`
+	Spoke  bool   `json:"spoke,omitempty"` // the car had told its speeds
 }
 
 // wasParked reports whether the vehicle was parked when the daemon last ran in this boot: one
 // that is started again and again must not wake the car each time. Another boot has a reason:
 // somebody gave the computer power.
-func wasParked(stateDir string, log *slog.Logger) bool {
+func wasParked(stateDir string, log *slog.Logger) (parked, spoke bool) {
 	b, err := telemetry.LoadKept(filepath.Join(stateDir, "parked"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return false
+		return false, false
 	}
 	var kept keptParked
 	if err == nil {
@@ -167,9 +168,10 @@ func wasParked(stateDir string, log *slog.Logger) bool {
 	}
 	if err != nil {
 		log.Warn("whether the vehicle was parked is not known; the car is asked once", "error", err)
-		return false
+		return false, false
 	}
-	return kept.Parked && kept.BootID == bootID()
+	parked = kept.Parked && kept.BootID == bootID()
+	return parked, parked && kept.Spoke
 }
 
 // keepParked keeps whether the vehicle is parked, until ctx ends.
@@ -179,7 +181,7 @@ func keepParked(ctx context.Context, stateDir string, was bool, mode *drive.Mode
 		parked, changed := mode.Parked()
 		var again <-chan time.Time
 		if parked != kept {
-			b, err := json.Marshal(keptParked{bootID(), parked})
+			b, err := json.Marshal(keptParked{bootID(), parked, mode.Spoke()})
 			if err == nil {
 				err = telemetry.SaveKept(filepath.Join(stateDir, "parked"), b)
 			}

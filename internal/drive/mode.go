@@ -11,6 +11,7 @@ import (
 type Mode struct {
 	mu      sync.Mutex
 	parked  bool
+	spoke   bool // the car had told its speeds
 	changed chan struct{}
 	voltage time.Duration
 	probe   time.Duration
@@ -26,10 +27,19 @@ func (m *Mode) Parked() (parked bool, changed <-chan struct{}) {
 	return m.parked, m.changed
 }
 
-// set changes the mode.
-func (m *Mode) set(parked bool) {
+// Spoke tells whether the car had told its engine's or its wheels' speed when the mode changed
+// last: without, nobody knows whether a vehicle that moves is driven.
+func (m *Mode) Spoke() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	return m.spoke
+}
+
+// set changes the mode.
+func (m *Mode) set(parked, spoke bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.spoke = spoke
 	if m.parked == parked {
 		return
 	}

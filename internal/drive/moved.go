@@ -10,7 +10,6 @@ import (
 // or rolled away.
 type moved struct {
 	limit   float64 // m
-	car     bool    // has told its speeds: without, nobody knows whether somebody drives
 	parked  bool
 	since   time.Duration // that it was parked
 	left    time.Duration // when it was no longer taken as parked
@@ -52,7 +51,6 @@ func (m *moved) reading(s *situation, r telemetry.Reading) {
 		switch {
 		case !ok:
 		case f.Name == "engine_speed_rpm" || f.Name == "vehicle_speed_kmh":
-			m.car = true
 			if x > 0 {
 				m.anchor = nil // somebody drives
 			}
@@ -69,7 +67,7 @@ func (m *moved) pass(s *situation) {
 	switch {
 	case s.parked && !m.parked:
 		m.since, m.away, m.rolling, m.left = s.now, 0, 0, 0
-		if m.anchor = nil; m.car {
+		if m.anchor = nil; s.spoke { // without, nobody knows whether somebody drives
 			m.anchor = new(anchor)
 		}
 	case !s.parked && m.parked:

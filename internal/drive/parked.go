@@ -25,6 +25,7 @@ const (
 type ParkedConfig struct {
 	Off        bool // it never does
 	Already    bool // it did when the daemon last ran in this boot
+	Spoke      bool // and its car had told its speeds then, as Mode.Spoke says
 	Powertrain Powertrain
 	// After is how long a vehicle stands whose car answers nothing any more, and whose battery is
 	// not charged; Idle how long where that is not as sure: the ignition is on, the battery is
@@ -307,14 +308,14 @@ func (p *parking) park(s *situation, reason string) {
 	s.parked, p.since, p.high = true, s.now, 0
 	p.volts.rest = p.volts.now
 	p.moves.settle()
-	p.mode.set(true)
+	p.mode.set(true, s.spoke)
 	s.report(telemetry.Event{Type: "parked", Severity: telemetry.Info, At: s.now,
 		Data: Parked{Reason: reason, Stood: seconds(s.now - p.used), Voltage: p.volts.now}})
 }
 
 func (p *parking) wake(s *situation, reason string) {
 	s.parked, p.high, p.every = false, 0, 0
-	p.mode.set(false)
+	p.mode.set(false, s.spoke)
 	s.report(telemetry.Event{Type: "unparked", Severity: telemetry.Info, At: s.now,
 		Data: Woke{Reason: reason, Parked: seconds(s.now - p.since), Voltage: p.volts.now, Resting: rounded(p.volts.rest, 1)}})
 }

@@ -78,14 +78,14 @@ const (
 // keyIsOut reports whether the car that spoke before is silent while its adapter is not:
 // who moves then is carried.
 func (s *situation) keyIsOut() bool {
-	last, heard := time.Duration(0), false
+	last := time.Duration(0)
 	for _, name := range []string{"vehicle_speed_kmh", "engine_speed_rpm"} {
 		if v, ok := s.values[name]; ok {
-			last, heard = max(last, v.at), true
+			last = max(last, v.at)
 		}
 	}
 	_, at, ok := s.number("battery_voltage_v", voltageLimit)
-	return heard && ok && at-last >= silenceFor
+	return s.spoke && ok && at-last >= silenceFor
 }
 
 // ground is how fast the vehicle drives, in km/h; ok is false where nobody tells. What a

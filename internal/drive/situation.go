@@ -13,6 +13,7 @@ type situation struct {
 	values map[string]value
 	trip   string // id of the trip under way
 	parked bool
+	spoke  bool    // the car has told its engine's or its wheels' speed
 	limit  float64 // km/h that the place allows; 0: it has none of its own
 	motion motion
 	events []telemetry.Event
@@ -33,6 +34,7 @@ func (s *situation) take(r telemetry.Reading) {
 	s.privacy.see(r)
 	for _, f := range r.Fields {
 		s.values[f.Name] = value{f.Value, r.Arrived}
+		s.spoke = s.spoke || f.Name == "engine_speed_rpm" || f.Name == "vehicle_speed_kmh"
 	}
 	s.motion.take(r)
 }

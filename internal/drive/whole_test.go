@@ -63,3 +63,29 @@ func TestPartsTogether(t *testing.T) {
 		})
 	}
 }
+
+// A vehicle that is towed after the daemon was started again beside it is towed, if its car
+// had told its speeds before; else somebody may be driving.
+func TestTowedAfterRestart(t *testing.T) {
+	for spoke, want := range map[bool][]string{true: {"unparked", "moved_while_parked"}, false: {"unparked", "trip_start"}} {
+		north := 0.0
+		r := newRide(t, Config{
+			Driving: UsualDriving, Trips: Trips{NewID: func() string { return "t" }}, Parked: ParkedConfig{Already: true, Spoke: spoke},
+		})
+		towed := func(since time.Duration) values {
+			kmh := min(36, 2*max(0, since-20*time.Minute).Seconds())
+			north += kmh / 3.6 / 111195.0
+			return values{"latitude": 48 + north, "longitude": 11.5, "gps_speed_kmh": kmh, "hdop": 0.9}
+		}
+		r.run(23*time.Minute, always(values{"battery_voltage_v": 12.6}), towed)
+		var told []string
+		for _, e := range r.events {
+			if e.Type != "event_readings" {
+				told = append(told, e.Type)
+			}
+		}
+		if !slices.Equal(told, want) || r.d.Mode().Spoke() != spoke {
+			t.Errorf("spoke %v: told %q, want %q", spoke, told, want)
+		}
+	}
+}
