@@ -286,26 +286,33 @@ func (p *parking) charging(now time.Duration) bool {
 	return p.measures(now) && p.volts.now >= p.limits.running
 }
 
+// nothingKnown is the reason of a vehicle that counts as parked though nobody saw it stand.
+const nothingKnown = "nothing_known"
+
 // doubt says why a vehicle that is not in use may be parked, and how long it has to stand for
 // it to be sure.
 func (p *parking) doubt(s *situation) (reason string, limit time.Duration) {
+	last, _ := s.values["vehicle_speed_kmh"].Float()
+	// Nobody parks at such a speed: it is the car's word that went, unless the receiver sees it stand.
+	lost := last > fastKMH && !p.moves.known(s.now)
 	switch {
 	case p.answers(s.now): // the ignition is on: at a light, or somebody hears the radio
 		return "ignition_on", p.Idle
-	case p.measures(s.now) && !p.charging(s.now), p.volts.at == 0 && p.answered > 0:
+	case !lost && (p.measures(s.now) && !p.charging(s.now) || p.volts.at == 0 && p.answered > 0):
 		return "car_off", p.After
 	case p.measures(s.now): // a glitch of the adapter while the engine runs, or a charger
 		return "car_off", p.Idle
 	case p.moves.known(s.now):
 		return "standing", p.Idle
 	case len(s.values) > 0:
-		return "nothing_known", blindAfter
+		return nothingKnown, blindAfter
 	}
 	return "", math.MaxInt64 // nothing was ever known
 }
 
 func (p *parking) park(s *situation, reason string) {
 	s.parked, p.since, p.high = true, s.now, 0
+	s.unseen = reason == nothingKnown
 	p.volts.rest = p.volts.now
 	p.moves.settle()
 	p.mode.set(true, s.spoke)

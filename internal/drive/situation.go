@@ -13,6 +13,7 @@ type situation struct {
 	values map[string]value
 	trip   string // id of the trip under way
 	parked bool
+	unseen bool    // parked, but nobody saw it stand
 	spoke  bool    // the car has told its engine's or its wheels' speed
 	limit  float64 // km/h that the place allows; 0: it has none of its own
 	motion motion

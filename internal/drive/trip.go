@@ -129,7 +129,7 @@ func (t *trips) pass(s *situation) {
 	trip := t.trip
 	trip.tally.pass(s)
 	unseen := s.now - trip.known.Seen
-	if s.parked || s.stands() && (unseen <= stopLimit || trip.known.KMH <= fastKMH) {
+	if s.parked && !s.unseen || s.stands() && (unseen <= stopLimit || trip.known.KMH <= fastKMH) {
 		trip.stood = true
 	}
 	switch {

@@ -89,3 +89,52 @@ func TestTowedAfterRestart(t *testing.T) {
 		}
 	}
 }
+
+// A plug that falls out on the motorway, of an adapter that measures no voltage: the vehicle
+// is not parked, and is on the same trip when it is heard again. A machine that slept for a
+// night has not seen the end of the trip.
+func TestLostOnTheWay(t *testing.T) {
+	running := always(values{"engine_speed_rpm": 1800, "vehicle_speed_kmh": 80})
+	for lost, want := range map[time.Duration]string{
+		10 * time.Minute: "trip_start",
+		20 * time.Minute: "trip_start trip_end cut_off trip_start",
+	} {
+		r := newRide(t, Config{Trips: Trips{NewID: func() string { return "t" }}})
+		r.run(10*time.Minute, running)
+		r.run(lost)
+		r.run(10*time.Minute, running)
+		if got := r.story(); got != want {
+			t.Errorf("lost for %v: %s, want %s", lost, got, want)
+		}
+	}
+	r := newRide(t, Config{Trips: Trips{NewID: func() string { return "t" }}})
+	r.run(10*time.Minute, running)
+	r.now += 12 * time.Hour
+	r.run(10*time.Minute, running)
+	if got, want := r.story(), "trip_start parked trip_end cut_off unparked trip_start"; got != want {
+		t.Errorf("after a night: %s, want %s", got, want)
+	}
+	// The plug falls out, the adapter has its voltage from elsewhere: surer, and sooner.
+	r = newRide(t, Config{Trips: Trips{NewID: func() string { return "t" }}})
+	r.run(10*time.Minute, running, steady(12.6))
+	r.run(4*time.Minute, steady(12.6))
+	if r.parked() {
+		t.Error("parked at 80 km/h")
+	}
+	r.run(2*time.Minute, steady(12.6))
+	if !r.parked() {
+		t.Error("not parked after idle")
+	}
+}
+
+// story is what happened, in a line.
+func (r *parkedRide) story() string {
+	var told []string
+	for _, e := range r.events {
+		told = append(told, e.Type)
+		if end, ok := e.Data.(TripEnd); ok && end.CutOff {
+			told = append(told, "cut_off")
+		}
+	}
+	return strings.Join(told, " ")
+}
