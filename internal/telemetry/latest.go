@@ -81,7 +81,10 @@ func (l *Latest) Note(r Reading) {
 			ofReceiver = true
 		}
 	}
-	if ofReceiver {
+	switch {
+	case !r.FixTime.IsZero() && r.FixTime.Equal(l.position.FixTime): // what came late of the same fix
+		l.position.Fields = mergeFields(l.position.Fields, r.Fields)
+	case ofReceiver:
 		l.position = Reading{Arrived: r.Arrived, FixTime: r.FixTime, Fields: slices.Clone(r.Fields)}
 		if _, shown := find(r, "latitude"); !shown { // it is not to be told any more
 			for _, name := range positionFields {

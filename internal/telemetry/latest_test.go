@@ -114,3 +114,25 @@ func TestLatestSeen(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// What a receiver says of a fix when it was delivered already belongs to it, and hides nothing.
+func TestLatestLateRestOfFix(t *testing.T) {
+	var l Latest
+	fixed := latestZero.Add(time.Minute)
+	of := func(r Reading) Reading { r.FixTime = fixed; return r }
+	l.Note(of(read(1, "latitude", 48., "longitude", 11., "hdop", 1.)))
+	l.Note(of(read(2, "fix", "3d")))
+	l.Note(of(read(3, "altitude_m", 500.)))
+	if got := string(l.Message(nil, 4, latestZero)); !strings.Contains(got, `"latitude":48,"longitude":11,"altitude_m":500`) {
+		t.Error(got)
+	}
+	if got := string(l.Position(nil, latestZero)); !strings.Contains(got, `"latitude":48,"longitude":11,"altitude_m":500,"fix":"3d","gps_accuracy":5`) {
+		t.Error(got)
+	}
+	fixed = fixed.Add(time.Second) // the next one is within a zone, and so is what comes late of it
+	l.Note(of(read(5, "hdop", 1.)))
+	l.Note(of(read(6, "fix", "3d")))
+	if got := string(l.Message(nil, 7, latestZero)) + string(l.Position(nil, latestZero)); strings.Contains(got, "latitude") || strings.Contains(got, "altitude") {
+		t.Error(got)
+	}
+}
