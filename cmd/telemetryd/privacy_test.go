@@ -65,7 +65,7 @@ func TestPrivacyZones(t *testing.T) {
 `, home.Latitude, home.Longitude, radius, work.Latitude, work.Longitude, radius), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	d := startDaemon(t, m, v, state, "--config", config, "--latest", "1s", "--position", "1s")
+	d := startDaemon(t, m, v, state, "--config", config, "--latest", "1s", "--position", "1s", "--log-level", "debug")
 	hidden := func(l, l2 float64) bool {
 		return metres(l, l2, home.Latitude, home.Longitude) < radius || metres(l, l2, work.Latitude, work.Longitude) < radius
 	}

@@ -155,6 +155,7 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 			_ = gps.Run(sources, gps.Config{
 				Address: o.gps.address, GPSD: new(port.LocalGPSD()), Find: o.findReceivers, Stable: port.StableName, Tap: tap, BuildDate: buildDate(),
 				Uptime: uptime, Deliver: rec.Deliver, Time: clock.Fix, WheelSpeed: turning.speed, Fastest: o.fastest, Counters: fixes, Health: health, Log: log,
+				Discreet: o.privacy.Hides(),
 			})
 		})
 	}

@@ -34,6 +34,9 @@ type Privacy struct {
 	Secret []byte
 }
 
+// Hides reports whether anything is hidden.
+func (p Privacy) Hides() bool { return p.Positions != Exact || len(p.Zones) > 0 }
+
 // Zone is a place around which no position is told.
 //
 // What is left of tracks that end at a circle's edge gives its centre away. So the circle

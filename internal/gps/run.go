@@ -55,6 +55,8 @@ type Config struct {
 	Fastest float64
 	Health  Health // may be nil
 	Log     *slog.Logger
+	// Discreet keeps what a receiver says out of the log: it tells where the vehicle is.
+	Discreet bool
 	// BuildDate is a day that has passed: a receiver's date before it is late by
 	// 1024 weeks or a multiple (the GPS week rollover) and moved on; one more than
 	// 10 years after it is refused. Zero takes every date as it is.
@@ -250,5 +252,8 @@ func (s *source) refused(why Reason, text string) {
 }
 
 func (s *source) logRefused(why Reason, text string) {
+	if s.Discreet {
+		text = "not logged: section privacy"
+	}
 	s.Log.Debug("GPS input refused", "reason", string(why), "text", text)
 }
