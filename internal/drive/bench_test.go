@@ -21,3 +21,20 @@ func BenchmarkObserve(b *testing.B) {
 		d.Observe(r)
 	}
 }
+
+// What a fix costs of a receiver that tells ten a second.
+func BenchmarkObserveFix(b *testing.B) {
+	d := New(Config{Driving: UsualDriving, Trips: Trips{NewID: func() string { return "trip" }}})
+	b.ReportAllocs()
+	now, north := time.Hour, 48.0
+	for b.Loop() {
+		now += 100 * time.Millisecond
+		north += 50 / 3.6 / 10 / metresPerDegree
+		r := telemetry.Reading{Arrived: now, FixTime: time.Unix(1_800_000_000, 0).Add(now)}
+		r.Add("latitude", north)
+		r.Add("longitude", 11.5)
+		r.Add("gps_speed_kmh", 50)
+		r.Add("heading_deg", 0)
+		d.Observe(r)
+	}
+}

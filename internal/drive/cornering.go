@@ -90,7 +90,7 @@ func turning(w []sample) (turn, kmh float64, ok bool) {
 }
 
 func (c *cornering) tell(s *situation, t *track, end sample) {
-	if c.peak > max(cornersMost, c.limit) {
+	if c.peak > max(cornersMost, c.limit) || s.parked {
 		return
 	}
 	d := corneringData{

@@ -84,7 +84,7 @@ func (h *harsh) turning(w []sample, begin bool) sample {
 
 func (h *harsh) tell(s *situation, t *track, end sample) {
 	change := h.sign * (end.kmh - h.began.kmh) / 3.6
-	if change < h.limit*least.Seconds() || h.peak > h.most {
+	if change < h.limit*least.Seconds() || h.peak > h.most || s.parked { // nobody drives: it is one fix that was wrong
 		return
 	}
 	d := harshData{

@@ -138,3 +138,21 @@ func (r *parkedRide) story() string {
 	}
 	return strings.Join(told, " ")
 }
+
+// One fix that is wrong, once a second, is as good as a harsh one for a vehicle that drives;
+// one that is parked does not drive.
+func TestParkedDrivesNotHarshly(t *testing.T) {
+	r := newRide(t, Config{Driving: UsualDriving, Trips: Trips{NewID: func() string { return "t" }}})
+	standing := values{"latitude": 48, "longitude": 11.5, "gps_speed_kmh": 0.4, "heading_deg": 10, "hdop": 0.9}
+	r.run(10*time.Minute, always(standing))
+	if !r.parked() {
+		t.Fatal("not parked")
+	}
+	for range 100 {
+		r.run(time.Second, always(values{"latitude": 48, "longitude": 11.5, "gps_speed_kmh": 30, "heading_deg": 100, "hdop": 0.9}))
+		r.run(20*time.Second, always(standing))
+	}
+	if got, want := r.story(), "parked"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
