@@ -67,7 +67,14 @@ func New(c Config) *Drive {
 }
 
 // Close keeps what the next run goes on from. Observe and Pass are not called any more.
-func (d *Drive) Close() { d.trips.keep(&d.situation) }
+func (d *Drive) Close() {
+	d.trips.keep(&d.situation)
+	for _, p := range d.parts {
+		if g, ok := p.(*geofences); ok {
+			g.keepInside()
+		}
+	}
+}
 
 // Mode tells whether the vehicle is parked.
 func (d *Drive) Mode() *Mode { return &d.mode }

@@ -148,12 +148,17 @@ func (g *geofences) reading(s *situation, r telemetry.Reading) {
 	s.limit = g.limit()
 }
 
-// pass keeps what has changed: after the recorder has made the events of it durable, so
+// pass ends a limit that holds no more, and keeps what has changed: after the recorder has made the events of it durable, so
 // that a crash tells them twice rather than never.
 func (g *geofences) pass(s *situation) {
 	if s.now-g.last.at > limitHolds {
 		s.limit = 0
 	}
+	g.keepInside()
+}
+
+// keepInside keeps which fences the vehicle is in, if that has changed.
+func (g *geofences) keepInside() {
 	if !g.unkept || g.keep == nil {
 		return
 	}

@@ -345,3 +345,19 @@ func TestCrossingWithinZoneHasNoPlace(t *testing.T) {
 		t.Errorf("%d crossings", crossings)
 	}
 }
+
+// A crossing that was told last before a stop is not told again by the next run.
+func TestLastCrossingIsKept(t *testing.T) {
+	r := newHandDriven(t)
+	for east := -255.0; len(r.events) == 0 && east < 0; east += 10 {
+		r.fix(east, 50, 36, 0.9)
+	}
+	r.Close()
+	if len(r.kept) != 1 || !slices.Equal(r.kept[0], []string{"d1"}) {
+		t.Errorf("told %q, kept %q", r.events, r.kept)
+	}
+	r.Close()
+	if len(r.kept) != 1 {
+		t.Errorf("kept again: %q", r.kept)
+	}
+}
