@@ -18,7 +18,7 @@ func openMeaning(o options, clock *telemetry.Clock, health *status.Health, log *
 		Privacy: withSecret(o.privacy, o.stateDir, health), FixEvery: o.fixEvery, ParkedFixEvery: o.parked.fixEvery,
 		Parked: o.parked.drive, Unkept: o.unkept(),
 	}
-	c.Parked.Already, c.Parked.Spoke = wasParked(o.stateDir, log)
+	c.Parked.Already, c.Parked.Since, c.Parked.Spoke = wasParked(o.stateDir, log)
 	trips, keepTrip := openTrips(o.trips, o.stateDir, clock, health, log)
 	c.Trips = trips
 	if o.fences != nil {

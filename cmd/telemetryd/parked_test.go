@@ -300,8 +300,9 @@ func TestParkedIsKept(t *testing.T) {
 			synctest.Wait()
 			stop()
 			keeping.Wait()
-			if parked, spoke := wasParked(dir, log); !parked || spoke != speaks {
-				t.Errorf("kept: parked %v, spoke %v; want true, %v", parked, spoke, speaks)
+			at, _ := d.Mode().Changed()
+			if parked, since, spoke := wasParked(dir, log); !parked || since != at || since < time.Hour+time.Minute || spoke != speaks {
+				t.Errorf("kept: parked %v since %v, spoke %v; want true, %v, %v", parked, since, spoke, at, speaks)
 			}
 		})
 	}

@@ -151,16 +151,17 @@ func (o options) unkept() map[string]bool {
 type keptParked struct {
 	BootID string `json:"boot_id"`
 	Parked bool   `json:"parked"`
-	Spoke  bool   `json:"spoke,omitempty"` // the car had told its speeds
+	Since  int64  `json:"since_ms,omitempty"` // since boot
+	Spoke  bool   `json:"spoke,omitempty"`    // the car had told its speeds
 }
 
 // wasParked reports whether the vehicle was parked when the daemon last ran in this boot: one
 // that is started again and again must not wake the car each time. Another boot has a reason:
 // somebody gave the computer power.
-func wasParked(stateDir string, log *slog.Logger) (parked, spoke bool) {
+func wasParked(stateDir string, log *slog.Logger) (parked bool, since time.Duration, spoke bool) {
 	b, err := telemetry.LoadKept(filepath.Join(stateDir, "parked"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return false, false
+		return false, 0, false
 	}
 	var kept keptParked
 	if err == nil {
@@ -168,10 +169,12 @@ func wasParked(stateDir string, log *slog.Logger) (parked, spoke bool) {
 	}
 	if err != nil {
 		log.Warn("whether the vehicle was parked is not known; the car is asked once", "error", err)
-		return false, false
+		return false, 0, false
 	}
-	parked = kept.Parked && kept.BootID == bootID()
-	return parked, parked && kept.Spoke
+	if !kept.Parked || kept.BootID != bootID() {
+		return false, 0, false
+	}
+	return true, time.Duration(kept.Since) * time.Millisecond, kept.Spoke
 }
 
 // keepParked keeps whether the vehicle is parked, until ctx ends.
@@ -181,7 +184,8 @@ func keepParked(ctx context.Context, stateDir string, was bool, mode *drive.Mode
 		parked, changed := mode.Parked()
 		var again <-chan time.Time
 		if parked != kept {
-			b, err := json.Marshal(keptParked{bootID(), parked, mode.Spoke()})
+			at, spoke := mode.Changed()
+			b, err := json.Marshal(keptParked{bootID(), parked, at.Milliseconds(), spoke})
 			if err == nil {
 				err = telemetry.SaveKept(filepath.Join(stateDir, "parked"), b)
 			}

@@ -60,8 +60,8 @@ func New(c Config) *Drive {
 	}
 	d.parts = append(d.parts, &d.around)   // the last: it waits for what the others found
 	if c.Parked.Already && !c.Parked.Off { // before anybody asks the car
-		d.situation.parked, d.situation.spoke = true, c.Parked.Spoke
-		d.mode.set(true, c.Parked.Spoke)
+		d.situation.parked, d.situation.since, d.situation.spoke = true, c.Parked.Since, c.Parked.Spoke
+		d.mode.set(true, c.Parked.Since, c.Parked.Spoke)
 	}
 	return d
 }

@@ -11,7 +11,8 @@ import (
 type Mode struct {
 	mu      sync.Mutex
 	parked  bool
-	spoke   bool // the car had told its speeds
+	spoke   bool          // the car had told its speeds
+	since   time.Duration // boot, that it is as it is
 	changed chan struct{}
 	voltage time.Duration
 	probe   time.Duration
@@ -27,19 +28,19 @@ func (m *Mode) Parked() (parked bool, changed <-chan struct{}) {
 	return m.parked, m.changed
 }
 
-// Spoke tells whether the car had told its engine's or its wheels' speed when the mode changed
-// last: without, nobody knows whether a vehicle that moves is driven.
-func (m *Mode) Spoke() bool {
+// Changed tells when the mode changed last, as time since boot, and whether the car had told its
+// engine's or its wheels' speed then: without, nobody knows whether a vehicle that moves is driven.
+func (m *Mode) Changed() (at time.Duration, spoke bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.spoke
+	return m.since, m.spoke
 }
 
 // set changes the mode.
-func (m *Mode) set(parked, spoke bool) {
+func (m *Mode) set(parked bool, at time.Duration, spoke bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.spoke = spoke
+	m.since, m.spoke = at, spoke
 	if m.parked == parked {
 		return
 	}

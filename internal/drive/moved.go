@@ -11,7 +11,6 @@ import (
 type moved struct {
 	limit   float64 // m
 	parked  bool
-	since   time.Duration // that it was parked
 	left    time.Duration // when it was no longer taken as parked
 	anchor  *anchor       // where it was parked; nil when nothing is looked for
 	away    time.Duration // since it is too far from there
@@ -66,7 +65,7 @@ func (m *moved) reading(s *situation, r telemetry.Reading) {
 func (m *moved) pass(s *situation) {
 	switch {
 	case s.parked && !m.parked:
-		m.since, m.away, m.rolling, m.left = s.now, 0, 0, 0
+		m.away, m.rolling, m.left = 0, 0, 0
 		if m.anchor = nil; s.spoke { // without, nobody knows whether somebody drives
 			m.anchor = new(anchor)
 		}
@@ -95,7 +94,7 @@ func (m *moved) fix(s *situation, here place, kmh float64) {
 	case m.away == 0:
 		m.away = s.now
 	case s.now-m.away >= movedFor && m.rolling > 0 && s.now-m.rolling <= rollsWithin:
-		d := movedData{newEventID(), rounded(far, 0), m.limit, kmh, seconds(s.now - m.since)}
+		d := movedData{newEventID(), rounded(far, 0), m.limit, kmh, seconds(s.now - s.since)}
 		s.reportWithReadings(telemetry.Event{Type: "moved_while_parked", Severity: telemetry.Warning, At: s.now, Position: s.position(s.now), Data: d}, d.EventID)
 		m.anchor = nil // told once
 	}

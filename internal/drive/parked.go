@@ -23,9 +23,11 @@ const (
 // ParkedConfig says when a vehicle counts as parked, and what wakes it. The zero value of a field
 // is its default; volts are those of a 12 V system there, doubled for 24 V.
 type ParkedConfig struct {
-	Off        bool // it never does
-	Already    bool // it did when the daemon last ran in this boot
-	Spoke      bool // and its car had told its speeds then, as Mode.Spoke says
+	Off     bool // it never does
+	Already bool // it did when the daemon last ran in this boot
+	// Since and Spoke are then what Mode.Changed said; 0: not known.
+	Since      time.Duration
+	Spoke      bool
 	Powertrain Powertrain
 	// After is how long a vehicle stands whose car answers nothing any more, and whose battery is
 	// not charged; Idle how long where that is not as sure: the ignition is on, the battery is
@@ -143,7 +145,7 @@ type parking struct {
 	volts    voltage
 	moves    movement
 
-	since time.Duration // when it was parked
+	since time.Duration // when it was parked, or this run began
 	every time.Duration // how often the voltage is looked at while it is; 0: it is not
 	high  int           // readings in a row that say that the engine was started
 	told  Level         // of the battery
@@ -226,6 +228,9 @@ func (p *parking) pass(s *situation) {
 	}
 	if !p.began {
 		p.began, p.used, p.since = true, s.now, s.now
+		if s.since <= 0 || s.since > s.now {
+			s.since = s.now
+		}
 	}
 	p.judge(s)
 	if s.parked {
@@ -311,20 +316,20 @@ func (p *parking) doubt(s *situation) (reason string, limit time.Duration) {
 }
 
 func (p *parking) park(s *situation, reason string) {
-	s.parked, p.since, p.high = true, s.now, 0
+	s.parked, s.since, p.since, p.high = true, s.now, s.now, 0
 	s.unseen = reason == nothingKnown
 	p.volts.rest = p.volts.now
 	p.moves.settle()
-	p.mode.set(true, s.spoke)
+	p.mode.set(true, s.now, s.spoke)
 	s.report(telemetry.Event{Type: "parked", Severity: telemetry.Info, At: s.now,
 		Data: Parked{Reason: reason, Stood: seconds(s.now - p.used), Voltage: p.volts.now}})
 }
 
 func (p *parking) wake(s *situation, reason string) {
 	s.parked, p.high, p.every = false, 0, 0
-	p.mode.set(false, s.spoke)
+	p.mode.set(false, s.now, s.spoke)
 	s.report(telemetry.Event{Type: "unparked", Severity: telemetry.Info, At: s.now,
-		Data: Woke{Reason: reason, Parked: seconds(s.now - p.since), Voltage: p.volts.now, Resting: rounded(p.volts.rest, 1)}})
+		Data: Woke{Reason: reason, Parked: seconds(s.now - s.since), Voltage: p.volts.now, Resting: rounded(p.volts.rest, 1)}})
 }
 
 // measured takes a voltage.

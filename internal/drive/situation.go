@@ -13,9 +13,10 @@ type situation struct {
 	values map[string]value
 	trip   string // id of the trip under way
 	parked bool
-	unseen bool    // parked, but nobody saw it stand
-	spoke  bool    // the car has told its engine's or its wheels' speed
-	limit  float64 // km/h that the place allows; 0: it has none of its own
+	since  time.Duration // boot, that it was parked last
+	unseen bool          // parked, but nobody saw it stand
+	spoke  bool          // the car has told its engine's or its wheels' speed
+	limit  float64       // km/h that the place allows; 0: it has none of its own
 	motion motion
 	events []telemetry.Event
 	wanted []wanted // events that the readings around them are to follow

@@ -70,7 +70,7 @@ func TestTowedAfterRestart(t *testing.T) {
 	for spoke, want := range map[bool][]string{true: {"unparked", "moved_while_parked"}, false: {"unparked", "trip_start"}} {
 		north := 0.0
 		r := newRide(t, Config{
-			Driving: UsualDriving, Trips: Trips{NewID: func() string { return "t" }}, Parked: ParkedConfig{Already: true, Spoke: spoke},
+			Driving: UsualDriving, Trips: Trips{NewID: func() string { return "t" }}, Parked: ParkedConfig{Already: true, Since: time.Second, Spoke: spoke},
 		})
 		towed := func(since time.Duration) values {
 			kmh := min(36, 2*max(0, since-20*time.Minute).Seconds())
@@ -83,8 +83,14 @@ func TestTowedAfterRestart(t *testing.T) {
 			if e.Type != "event_readings" {
 				told = append(told, e.Type)
 			}
+			switch data := e.Data.(type) {
+			case Woke:
+				near(t, 0, "parked_s", data.Parked, (e.At - time.Second).Seconds(), 0.1)
+			case movedData:
+				near(t, 0, "parked_for_s", data.ParkedS, (e.At - time.Second).Seconds(), 0.1)
+			}
 		}
-		if !slices.Equal(told, want) || r.d.Mode().Spoke() != spoke {
+		if _, spoken := r.d.Mode().Changed(); !slices.Equal(told, want) || spoken != spoke {
 			t.Errorf("spoke %v: told %q, want %q", spoke, told, want)
 		}
 	}
