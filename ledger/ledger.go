@@ -7,8 +7,7 @@ import (
 )
 
 // Ledger follows one vehicle. The zero value is ready: it begins with what the first
-// status, which is retained, or the first message tells. It is not safe for concurrent
-// use.
+// status or the first message tells. It is not safe for concurrent use.
 type Ledger struct {
 	streams     []*stream // in order of appearance
 	corrections int
@@ -58,8 +57,9 @@ type Span struct {
 	Last  uint64 `json:"last_seq"`
 }
 
-// Add notes a message. An error says that an event cannot be read; it is noted
-// nevertheless.
+// Add notes a message. A status that the broker had retained is left out by who came later:
+// what the vehicle sent after that status and before the subscription would count as missing.
+// An error says that an event cannot be read; it is noted nevertheless.
 func (l *Ledger) Add(m Message) error {
 	if m.State != "" {
 		l.status(m)

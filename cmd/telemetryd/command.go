@@ -174,7 +174,7 @@ func (w *awaited) late() {
 }
 
 // message takes an answer.
-func (w *awaited) message(_ string, payload []byte) {
+func (w *awaited) message(_ string, payload []byte, _ bool) {
 	var r struct {
 		command.Response
 		Output json.RawMessage `json:"output"`

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"telemetryd/internal/command"
 	"telemetryd/internal/publish"
 	"telemetryd/ledger"
 )
@@ -36,6 +37,7 @@ type tailCommand struct {
 type tail struct {
 	view *view // in a terminal
 	out  io.Writer
+	base string // what the vehicle's topics begin with
 
 	mu     sync.Mutex
 	ledger *ledger.Ledger // or nil
@@ -62,7 +64,8 @@ func (c *tailCommand) Run(ctx context.Context, s streams) error {
 		ctx, stop = context.WithTimeout(ctx, c.For)
 		defer stop()
 	}
-	t := &tail{out: s.out}
+	base := c.TopicPrefix + "/" + c.VehicleID + "/"
+	t := &tail{out: s.out, base: base}
 	if v := newView(s.out); v.tty {
 		t.view = v
 	}
@@ -71,7 +74,7 @@ func (c *tailCommand) Run(ctx context.Context, s streams) error {
 	}
 	err = publish.Follow(ctx, publish.Follower{
 		Broker: broker, ClientID: "telemetryd-tail-" + strings.ToLower(rand.Text()[:8]), Credentials: credentials,
-		Topic: c.TopicPrefix + "/" + c.VehicleID + "/#", Keep: c.Verify, Message: t.message,
+		Topic: base + "#", Keep: c.Verify, Message: t.message,
 		Said: func(err error) { t.said(s.err, broker, err) },
 	})
 	if err != nil || !c.Verify {
@@ -92,18 +95,22 @@ func (t *tail) said(w io.Writer, b publish.Broker, err error) {
 	fmt.Fprintln(w, line)
 }
 
-func (t *tail) message(topic string, payload []byte) {
+func (t *tail) message(topic string, payload []byte, retained bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	kind := topic[strings.LastIndexByte(topic, '/')+1:]
+	kind := strings.TrimPrefix(topic, t.base) // a command may be called status
 	switch kind {
 	case "telemetry", "backfill", "events", "status":
-	default: // of others: as it is
-		t.line(payload)
+	case "latest", "position": // only repeat what is in batches
+		return
+	default:
+		t.other(kind, payload)
 		return
 	}
 	m, err := ledger.Parse(payload)
-	if err == nil && t.ledger != nil {
+	// A retained status is up to an hour old: what came since then and went before we were here
+	// is not missing.
+	if err == nil && t.ledger != nil && !retained {
 		err = t.ledger.Add(m)
 	}
 	if err != nil {
@@ -123,6 +130,20 @@ func (t *tail) message(topic string, payload []byte) {
 	default:
 		t.line(payload)
 	}
+}
+
+// other shows a command or a response.
+func (t *tail) other(kind string, payload []byte) {
+	if t.view == nil {
+		t.line(payload)
+		return
+	}
+	line := fmt.Sprintf("%s %.100s", kind, payload)
+	var r command.Response
+	if json.Unmarshal(payload, &r) == nil && r.Command != "" {
+		line = fmt.Sprintf("%s %s %s %s", kind, r.Command, r.State, r.Reason)
+	}
+	fmt.Fprintln(t.view, strings.TrimSpace(line))
 }
 
 // line prints JSON as one line; anything else is quoted, so that the output stays JSON.

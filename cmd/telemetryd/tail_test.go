@@ -152,3 +152,68 @@ func TestTailTable(t *testing.T) {
 		}
 	}
 }
+
+// Who comes to a vehicle that is under way misses nothing of what went before, and a command
+// that is called as a topic of the vehicle is none of its messages.
+func TestTailComesLate(t *testing.T) {
+	t.Parallel()
+	m := newMosquitto(t)
+	publish := func(topic, payload string, more ...string) {
+		t.Helper()
+		args := append([]string{"-h", "127.0.0.1", "-p", fmt.Sprint(m.port), "-q", "1", "-t", "vehicles/van-1/" + topic, "-m", payload}, more...)
+		if b, err := exec.Command("mosquitto_pub", args...).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, b)
+		}
+	}
+	publish("status", `{"vehicle_id":"van-1","stream_id":"s","state":"online","last_seq":10}`, "-r")
+	publish("latest", `{"t":"2026-11-25T09:00:00.000Z","vehicle_speed_kmh":99}`, "-r")
+	go func() {
+		time.Sleep(2 * time.Second) // the follower is another process
+		publish("telemetry", `{"vehicle_id":"van-1","stream_id":"s","boot_id":"b","seq":40,"samples":[{"t":"2026-11-25T10:00:00.000Z","vehicle_speed_kmh":7}]}`)
+		publish("command/status", "")
+		publish("command", "led_on")
+		publish("status", `{"vehicle_id":"van-1","stream_id":"s","state":"online","last_seq":40}`, "-r")
+	}()
+	out, said, status := follow(t, m, "--verify", "--for", "5s")
+	if status != 0 || !strings.Contains(said, "100.00 % complete: 1 received, 0 missing") {
+		t.Errorf("status %d: %s", status, said)
+	}
+	if strings.Contains(out, "99") || !strings.Contains(out, `{"t":"2026-11-25T10:00:00.000Z","vehicle_speed_kmh":7}`) || !strings.Contains(out, `"led_on"`) {
+		t.Errorf("%s", out)
+	}
+}
+
+// Beside the table commands and answers are lines of their own; nothing that comes from the
+// broker writes over it.
+func TestTailTableWithOtherTopics(t *testing.T) {
+	t.Parallel()
+	m := newMosquitto(t)
+	cmd := exec.Command("telemetryd", "tail", "--vehicle-id", "van-1", "--broker", "mqtt://"+m.address(), "--for", "5s")
+	terminal, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: 30, Cols: 120})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer terminal.Close()
+	go func() {
+		time.Sleep(2 * time.Second) // the follower is another process
+		for _, topic := range []string{"latest", "position"} {
+			_ = exec.Command("mosquitto_pub", "-h", "127.0.0.1", "-p", fmt.Sprint(m.port), "-t", "vehicles/van-1/"+topic, "-m", `{"latitude":48}`).Run()
+		}
+		for topic, payload := range map[string]string{"response": `{"id":"7","command":"led_on","state":"refused","reason":"not listed"}`, "command": "dim\x1b[2J"} {
+			_ = exec.Command("mosquitto_pub", "-h", "127.0.0.1", "-p", fmt.Sprint(m.port), "-t", "vehicles/van-1/"+topic, "-m", payload).Run()
+		}
+	}()
+	var shown bytes.Buffer
+	_, _ = shown.ReadFrom(terminal) // ends with the process, in an error
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("%v", err)
+	}
+	for _, want := range []string{"response led_on refused not listed", "command dim?[2J"} {
+		if !strings.Contains(shown.String(), want) {
+			t.Errorf("%q is not shown:\n%q", want, shown.String())
+		}
+	}
+	if strings.Contains(shown.String(), "latitude") || strings.Contains(shown.String(), "\x1b[2J") {
+		t.Errorf("written over the table: %q", shown.String())
+	}
+}

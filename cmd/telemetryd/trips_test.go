@@ -177,8 +177,8 @@ func TestLedgerReadsTrips(t *testing.T) {
 			t.Fatalf("%+v, %v", m, err)
 		}
 		var out bytes.Buffer
-		follower := &tail{out: &out, ledger: &ledger.Ledger{}}
-		follower.message("vehicles/van-1/telemetry", []byte(payload))
+		follower := &tail{out: &out, base: "vehicles/van-1/", ledger: &ledger.Ledger{}}
+		follower.message("vehicles/van-1/telemetry", []byte(payload), false)
 		var sample map[string]any
 		if err := json.Unmarshal(out.Bytes(), &sample); err != nil || sample["vehicle_speed_kmh"] != 52.0 || len(sample) != 2 {
 			t.Errorf("tail printed %s, %v", out.String(), err)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"unicode"
 
 	"golang.org/x/term"
 
@@ -45,7 +46,7 @@ func (v *view) Write(line []byte) (int, error) {
 }
 
 // message takes one message as it came from the broker.
-func (v *view) message(topic string, payload []byte) {
+func (v *view) message(topic string, payload []byte, _ bool) {
 	m, err := ledger.Parse(payload)
 	v.show(topic, m, err, "")
 }
@@ -137,6 +138,7 @@ func (v *view) draw() {
 		fmt.Fprintf(&b, "\x1b[%dA\x1b[J", v.drawn)
 	}
 	for _, line := range lines {
+		line = strings.Map(visible, line)
 		if r := []rune(line); len(r) >= width { // a wrapped line would be two
 			line = string(r[:width-1])
 		}
@@ -144,6 +146,14 @@ func (v *view) draw() {
 	}
 	v.drawn = len(lines)
 	_, _ = io.WriteString(v.out, b.String())
+}
+
+// visible replaces what would move the cursor: anybody may have written to the broker.
+func visible(r rune) rune {
+	if unicode.IsControl(r) {
+		return '?'
+	}
+	return r
 }
 
 // table sets the newest values in columns, down before across.

@@ -18,8 +18,9 @@ type Follower struct {
 	// Keep makes the broker keep what comes while the connection is lost, until Follow
 	// returns.
 	Keep bool
-	// Message takes what arrives, one after the other.
-	Message func(topic string, payload []byte)
+	// Message takes what arrives, one after the other. What is retained was published before
+	// the subscription.
+	Message func(topic string, payload []byte, retained bool)
 	// Said is told when the connection is there, and why it is not: nil, or the cause.
 	Said func(error)
 	// Offer is published while the connection is there, nil for nothing.
@@ -44,7 +45,7 @@ func Follow(ctx context.Context, f Follower) error {
 	o.SetCleanSession(!f.Keep).SetAutoReconnect(true).SetMaxReconnectInterval(lastRetry).SetOrderMatters(true)
 	o.SetConnectionLostHandler(func(_ mqtt.Client, err error) { f.Said(err) })
 	o.SetOnConnectHandler(func(client mqtt.Client) {
-		token := client.Subscribe(f.Topic, 1, func(_ mqtt.Client, m mqtt.Message) { f.Message(m.Topic(), m.Payload()) })
+		token := client.Subscribe(f.Topic, 1, func(_ mqtt.Client, m mqtt.Message) { f.Message(m.Topic(), m.Payload(), m.Retained()) })
 		go func() { // a handler must not wait
 			select {
 			case <-token.Done():
