@@ -34,7 +34,8 @@ func looksSigned(text string) bool {
 func (d *Dispatcher) readSigned(payload []byte, named string) (request, error) {
 	text := strings.TrimSpace(string(payload))
 	if !looksSigned(text) {
-		return request{command: named}, refused("not_signed", "it is not signed, and only signed commands are accepted here (telemetryd command --key FILE)")
+		r, _ := parse(payload, named) // who forgot the key waits for an answer, too
+		return request{id: r.id, command: r.command}, refused("not_signed", "it is not signed, and only signed commands are accepted here (telemetryd command --key FILE)")
 	}
 	r := unverified(text, named) // who signed with the wrong key waits for an answer, too
 	now, known := d.Now()
@@ -159,7 +160,10 @@ func ReadPrivateKey(file string) (ed25519.PrivateKey, error) {
 	}
 	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if err != nil {
-		return nil, fmt.Errorf("%s is no private key: %w; make one: openssl genpkey -algorithm ed25519 -out %s", file, err, file)
+		if block.Type == "PUBLIC KEY" {
+			return nil, fmt.Errorf("%s is the public key, which belongs into the vehicle; signed is with the private one that it was made of", file)
+		}
+		return nil, fmt.Errorf("%s is no private key: %w; make one: openssl genpkey -algorithm ed25519", file, err)
 	}
 	key, ok := parsed.(ed25519.PrivateKey)
 	if !ok {

@@ -182,11 +182,30 @@ func TestKeys(t *testing.T) {
 			t.Errorf("public key %s: %v", name, err)
 		}
 	}
-	for name, want := range map[string]string{"pub": "is no private key", "ec": "is no private key", "text": "holds no key in PEM form", "none": "no such file"} {
+	for name, want := range map[string]string{"pub": "is the public key", "ec": "is no private key", "text": "holds no key in PEM form", "none": "no such file"} {
 		if _, err := ReadPrivateKey(file(name)); !strings.Contains(errorText(err), want) {
 			t.Errorf("private key %s: %v", name, err)
 		}
 	}
+}
+
+// Who forgot to sign hears of it: the answer has the id that is waited for.
+func TestUnsignedIsAnswered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := startIn(t, t.TempDir(), func(c *Config) { c.PublicKey = ownersPublic })
+		defer r.stop()
+		for payload, want := range map[string]Response{
+			`{"id":"7","command":"status","args":{"hz":10}}`: {ID: "7", Command: "status"},
+			"status":                          {Command: "status"},
+			`{"id":"a b","command":"status"}`: {},
+			`{"id":`:                          {},
+		} {
+			got := r.send(payload)
+			if len(got) != 1 || got[0].ID != want.ID || got[0].Command != want.Command || got[0].State != Refused || !strings.Contains(got[0].Reason, "not signed") {
+				t.Errorf("%s: %+v", payload, got)
+			}
+		}
+	})
 }
 
 // What Sign makes runs.
