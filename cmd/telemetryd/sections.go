@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"regexp"
+	"strings"
 	"time"
 
 	"github.com/goccy/go-yaml"
@@ -71,6 +73,9 @@ func decode(file, key string, n ast.Node, target any) error {
 	if err == nil {
 		return nil
 	}
+	if e, ok := errors.AsType[*durationError](err); ok {
+		return fmt.Errorf("%s:%d: %s: %w", file, e.line, e.key, err)
+	}
 	if e, ok := errors.AsType[yaml.Error](err); ok && e.GetToken() != nil {
 		return fmt.Errorf("%s:%d: %s: %s", file, e.GetToken().Position.Line, key, e.GetMessage())
 	}
@@ -80,12 +85,30 @@ func decode(file, key string, n ast.Node, target any) error {
 // duration is a time in a section, as 10m.
 type duration time.Duration
 
-// UnmarshalText implements encoding.TextUnmarshaler.
-func (d *duration) UnmarshalText(text []byte) error {
-	parsed, err := time.ParseDuration(string(text))
-	if err != nil {
-		return fmt.Errorf("%q is no duration; allowed: as 500ms, 10s, 5m or 1h", text)
+// durationError is a text that is no duration, with its place: goccy tells that only of its
+// own errors.
+type durationError struct {
+	line int
+	key  string // "parked: after"
+	err  error
+}
+
+func (e *durationError) Error() string { return e.err.Error() }
+
+// listIndex is of an entry of a list in a path; the line tells which it is.
+var listIndex = regexp.MustCompile(`\[\d+\]`)
+
+// UnmarshalYAML implements yaml.NodeUnmarshaler.
+func (d *duration) UnmarshalYAML(n ast.Node) error {
+	text, err := scalar(n)
+	if err == nil {
+		var parsed time.Duration
+		if parsed, err = time.ParseDuration(text); err == nil {
+			*d = duration(parsed)
+			return nil
+		}
+		err = fmt.Errorf("%q is no duration; allowed: as 500ms, 10s, 5m or 1h", text)
 	}
-	*d = duration(parsed)
-	return nil
+	key := strings.ReplaceAll(strings.TrimPrefix(listIndex.ReplaceAllString(n.GetPath(), ""), "$."), ".", ": ")
+	return &durationError{n.GetToken().Position.Line, key, err}
 }
