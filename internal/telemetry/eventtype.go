@@ -19,7 +19,7 @@ var (
 	ownFamilies = []string{"stream_", "data_", "clock_", "dtc_", "mil_", "trip_", "harsh_", "geofence_", "command_", "overspeed", "long_idling", "engine_overheated"}
 	ownTypes    = []string{
 		"freeze_frame", "vehicle_identity", "event_readings", "judgement_limited", "moved_while_parked", "crash_like_stop",
-		"low_battery", "parked", "unparked", "driving", "online", "offline",
+		"low_battery", "parked", "unparked", "driving", "online", "offline", // the last are states that hooks are on
 	}
 )
 
