@@ -48,6 +48,7 @@ func TestHooks(t *testing.T) {
   - {on: offline, for: 1s, exec: [touch, %[1]s/offline]}
   - {on: online, exec: [touch, %[1]s/online]}
   - {on: hang, exec: [%[1]s/hang], timeout: 1h}
+  - {on: unparked, exec: ["true"]}
 `, dir), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -61,6 +62,11 @@ mv `+at("saving")+" "+at("saved"))
 	state := t.TempDir()
 	d := benchDaemon(t, m.address(), state, "--config", config)
 	written(t, at("online"))
+	for on, rare := range map[string]bool{"ignition_off": true, "hang": true, "emergency": false, "offline": false, "unparked": false} {
+		if told := strings.Contains(d.log.String(), `only telemetryd emit brings" on=`+on); told != rare {
+			t.Errorf("told that %s comes by emit alone: %v", on, told)
+		}
+	}
 
 	emit(t, state, "ignition_off", "--data", "by=ups")
 	saved := strings.Split(written(t, at("saved")), "\n")

@@ -79,8 +79,18 @@ func (t hookText) judge() (hook.Hook, error) {
 	return h, nil
 }
 
+// tellRare names the hooks on events that only telemetryd emit brings: it may be a slip.
+func tellRare(hooks []hook.Hook, log *slog.Logger) {
+	for _, h := range hooks {
+		if !slices.Contains(hookStates, h.On) && !telemetry.IsOwnEvent(h.On) && h.On != string(telemetry.Emergency) {
+			log.Info("a hook waits for an event that only telemetryd emit brings", "on", h.On)
+		}
+	}
+}
+
 // openHooks makes the programs of the section ready to run.
 func openHooks(o options, runner *action.Runner, mode *drive.Mode, link *reached, health *status.Health, log *slog.Logger) *hook.Hooks {
+	tellRare(o.hooks, log)
 	return hook.New(hook.Config{
 		Hooks: o.hooks, Runner: runner, Health: health, Log: log,
 		Env: []string{"TELEMETRYD_VEHICLE_ID=" + o.vehicleID, "TELEMETRYD_STATE_DIR=" + o.stateDir},
