@@ -81,6 +81,9 @@ func (c *demoCommand) Run(ctx context.Context, s streams) error {
 
 	fmt.Fprintf(s.out, "virtual vehicle   OBD %s   GPS %s\n", vehicle.OBDAddress(), vehicle.GPSAddress())
 	fmt.Fprintf(s.out, "broker            %s\n", target)
+	if c.Script != "" && c.Speedup > 1 {
+		fmt.Fprintf(s.out, "driving events    are not looked for at %v times the pace: all of it would be harsh\n", c.Speedup)
+	}
 	fmt.Fprintf(s.out, "watch from outside:\n  %s\n\n", watchLine(target.String(), c.VehicleID))
 
 	view := newView(s.out)
