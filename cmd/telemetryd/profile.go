@@ -48,6 +48,7 @@ func (s *settings) applyProfile(wrong func(name, value, allowed string)) {
 		} {
 			*d.setting = cmp.Or(*d.setting, d.value)
 		}
+		s.sections.driving.Crash = cmp.Or(s.sections.driving.Crash, "off") // by a receiver alone a lost fix looks like one
 		s.sections.parked.FixEvery = cmp.Or(s.sections.parked.FixEvery, duration(time.Hour))
 	default:
 		wrong("profile", s.Profile, "vehicle, tracker")

@@ -10,6 +10,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/token"
 )
 
 // Sections are settings that have a structure: they stand in the file alone. Each has its
@@ -77,10 +78,41 @@ func decode(file, key string, n ast.Node, target any) error {
 		return fmt.Errorf("%s:%d: %s: %w", file, e.line, e.key, err)
 	}
 	if e, ok := errors.AsType[yaml.Error](err); ok && e.GetToken() != nil {
-		return fmt.Errorf("%s:%d: %s: %s", file, e.GetToken().Position.Line, key, e.GetMessage())
+		return fmt.Errorf("%s:%d: %s: %s", file, e.GetToken().Position.Line, keyOf(key, e), inWords(e.GetMessage()))
 	}
 	return fmt.Errorf("%s:%d: %s: %w", file, n.GetToken().Position.Line, key, err)
 }
+
+// keyOf names the key whose value a token is of, below the section's.
+func keyOf(section string, e yaml.Error) string {
+	if strings.HasPrefix(e.GetMessage(), "unknown field") { // which is the token itself
+		return section
+	}
+	for t := e.GetToken(); t != nil; t = t.Prev {
+		if t.Type == token.MappingValueType && t.Prev != nil && t.Prev.Value != section {
+			return section + ": " + t.Prev.Value
+		}
+	}
+	return section
+}
+
+// inWords says in YAML's words what goccy says in Go's.
+func inWords(message string) string {
+	return wanted.Replace(goType.ReplaceAllStringFunc(message, func(m string) string {
+		switch kind := goType.FindStringSubmatch(m)[1]; kind {
+		case "bool":
+			return "allowed: true, false"
+		case "string":
+			return "a plain text is allowed"
+		default:
+			return "a number is allowed"
+		}
+	}))
+}
+
+var goType = regexp.MustCompile(`cannot unmarshal \S+ into Go (?:value|struct field \S+) of type (\S+)`)
+
+var wanted = strings.NewReplacer("where sequence is expected", "where a list is allowed, as [a, b]", "where mapping is expected", "where keys with values are allowed, as {key: value}")
 
 // duration is a time in a section, as 10m.
 type duration time.Duration

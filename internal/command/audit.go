@@ -11,10 +11,11 @@ import (
 	"telemetryd/internal/telemetry"
 )
 
-// The audit log is JSON lines in audit.log, one for each state of each command and for each
-// refusal that was answered. A line is handed to the system at once, and not synced: a power
-// cut may take those of the last half minute. At mostLog bytes the file becomes audit.log.1,
-// in place of the one before. It holds neither tokens nor payloads nor what programs print,
+// The audit log is JSON lines: in audit.log one for each state of each command that ran, in
+// refused.log for each refusal that was answered. They are apart, so that who floods a vehicle
+// with what it refuses does not wash out what it did. A line is handed to the system at once, and not synced: a power
+// cut may take those of the last half minute. At mostLog bytes a file becomes audit.log.1 or
+// refused.log.1, in place of the one before. It holds neither tokens nor payloads nor what programs print,
 // and no argument that is declared secret. A disk that fails stops no command: lines are
 // lost, and a condition says so.
 
@@ -41,6 +42,8 @@ func (d *Dispatcher) line(topic string, r request, s State, reason string) audit
 // audit writes the log. It is safe for concurrent use.
 type audit struct {
 	dir    string
+	name   string // of the file
+	source string // of its condition
 	health Health
 
 	mu   sync.Mutex
@@ -56,12 +59,12 @@ func (a *audit) write(l auditLine) {
 		err = a.append(append(b, '\n'))
 	}
 	if err != nil {
-		a.health.Set("command_log", telemetry.Condition{Code: "command_log_failing", Severity: telemetry.Warning,
+		a.health.Set(a.source, telemetry.Condition{Code: "command_log_failing", Severity: telemetry.Warning,
 			Title:  fmt.Sprintf("The audit log of commands cannot be written: %v", err),
 			Remedy: "check the card or disk that the state directory is on; commands go on, and leave no record until then"})
 		return
 	}
-	a.health.Clear("command_log", "The audit log of commands is written again")
+	a.health.Clear(a.source, "The audit log of commands is written again")
 }
 
 func (a *audit) append(line []byte) error {
@@ -106,7 +109,7 @@ func (a *audit) open() error {
 	return nil
 }
 
-func (a *audit) path() string { return filepath.Join(a.dir, "audit.log") }
+func (a *audit) path() string { return filepath.Join(a.dir, a.name) }
 
 func (a *audit) shut() error {
 	file := a.file

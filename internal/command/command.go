@@ -73,7 +73,7 @@ type Dispatcher struct {
 
 	judges, accepts, refuses *rate.Limiter
 	memory                   *memory
-	audit                    *audit
+	audit, refusals          *audit
 
 	overflow   atomic.Int64   // messages that found the inbox full
 	untold     map[string]int // refusals that were not answered, by code
@@ -100,7 +100,7 @@ func New(c Config) *Dispatcher {
 	return &Dispatcher{
 		Config: c, inbox: make(chan message, mostInbox), queue: make(chan job, mostQueue),
 		judges: rate.NewLimiter(judgeRate, judgeBurst), accepts: rate.NewLimiter(acceptRate, acceptBurst), refuses: rate.NewLimiter(refuseRate, refuseBurst),
-		memory: openMemory(c.Dir, c.Health), audit: &audit{dir: c.Dir, health: c.Health}, untold: map[string]int{},
+		memory: openMemory(c.Dir, c.Health), audit: &audit{dir: c.Dir, name: "audit.log", source: "command_log", health: c.Health}, refusals: &audit{dir: c.Dir, name: "refused.log", source: "refused_log", health: c.Health}, untold: map[string]int{},
 	}
 }
 
@@ -149,6 +149,7 @@ func (d *Dispatcher) Run(ctx context.Context) {
 	running.Wait()
 	d.summarise()
 	d.audit.close()
+	d.refusals.close()
 	d.memory.close()
 }
 
@@ -278,7 +279,7 @@ func (d *Dispatcher) refuse(m message, r request, err error) {
 		response.Output = orEmpty(why.became.output)
 	}
 	d.send(response)
-	d.audit.write(d.line(m.topic, r, Refused, why.text))
+	d.refusals.write(d.line(m.topic, r, Refused, why.text))
 }
 
 // summarise tells of the refusals that were not answered one by one.
@@ -303,6 +304,6 @@ func (d *Dispatcher) summarise() {
 	d.send(response)
 	line := d.line("", request{}, Refused, why)
 	line.Count = d.untold
-	d.audit.write(line)
+	d.refusals.write(line)
 	d.untold = map[string]int{}
 }

@@ -240,8 +240,8 @@ func TestFlood(t *testing.T) {
 		if most := refuseBurst + refuseRate*seconds + seconds/10 + 2; count[Refused] > most {
 			t.Errorf("%d refusals; want up to %d", count[Refused], most)
 		}
-		if lines := auditLines(t, dir, "audit.log"); len(lines) != len(said) {
-			t.Errorf("%d lines for %d answers", len(lines), len(said))
+		if done, refused := auditLines(t, dir, "audit.log"), auditLines(t, dir, "refused.log"); len(done)+len(refused) != len(said) || len(refused) != count[Refused] {
+			t.Errorf("%d and %d lines for %d answers", len(done), len(refused), len(said))
 		}
 		time.Sleep(time.Minute)
 		if said := r.send("status"); short(said) != "accepted status, done status" {

@@ -25,7 +25,7 @@ func TestAudit(t *testing.T) {
 		r.send(`{"id":"2","command":"say","args":{"a":"hunter3"}}`)
 		r.send("hunter4 is no name")
 		r.stop()
-		lines := auditLines(t, dir, "audit.log")
+		lines := append(auditLines(t, dir, "audit.log"), auditLines(t, dir, "refused.log")...)
 		var states []State
 		for _, l := range lines {
 			states = append(states, l.State)
@@ -36,7 +36,7 @@ func TestAudit(t *testing.T) {
 		if !slices.Equal(states, []State{Accepted, Done, Refused, Refused}) || lines[0].Args["a"] != "hello" || lines[0].Args["pin"] != "***" || lines[0].Topic != r.Base {
 			t.Errorf("%+v", lines)
 		}
-		for _, name := range []string{"audit.log", "ids"} {
+		for _, name := range []string{"audit.log", "refused.log", "ids"} {
 			if content := string(must(os.ReadFile(filepath.Join(dir, name)))); strings.Contains(content, "hunter") {
 				t.Errorf("%s: %s", name, content)
 			}
@@ -48,13 +48,13 @@ func TestAudit(t *testing.T) {
 func TestAuditIsBounded(t *testing.T) {
 	dir := t.TempDir()
 	var health conditions
-	a := &audit{dir: dir, health: &health}
+	a := &audit{dir: dir, name: "audit.log", source: "command_log", health: &health}
 	const n = 5000
 	for i := range n {
 		a.write(auditLine{ID: fmt.Sprint(i), Reason: strings.Repeat("x", 256), State: Refused})
 		if i%1000 == 7 { // a restart
 			a.close()
-			a = &audit{dir: dir, health: &health}
+			a = &audit{dir: dir, name: "audit.log", source: "command_log", health: &health}
 		}
 	}
 	a.close()
@@ -82,7 +82,7 @@ func TestAuditIsBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	file.Close()
-	a = &audit{dir: dir, health: &health}
+	a = &audit{dir: dir, name: "audit.log", source: "command_log", health: &health}
 	a.write(auditLine{ID: "after", State: Done})
 	a.close()
 	content := string(must(os.ReadFile(filepath.Join(dir, "audit.log"))))

@@ -37,6 +37,7 @@ func FuzzMessage(f *testing.F) {
 		d := New(c)
 		defer d.memory.close()
 		defer d.audit.close()
+		defer d.refusals.close()
 		r, err := d.read(message{topic: topic, payload: payload, size: len(payload)})
 		if err == nil && (!ValidName(r.command) || r.id != "" && !idPattern.MatchString(r.id) || signed) {
 			t.Errorf("%q %q: %+v", topic, payload, r)

@@ -145,14 +145,14 @@ func (g *geofences) reading(s *situation, r telemetry.Reading) {
 			delete(g.at, i)
 		}
 	}
-	s.limit = g.limit()
+	s.limit, s.limits = g.limit()
 }
 
 // pass ends a limit that holds no more, and keeps what has changed: after the recorder has made the events of it durable, so
 // that a crash tells them twice rather than never.
 func (g *geofences) pass(s *situation) {
 	if s.now-g.last.at > limitHolds {
-		s.limit = 0
+		s.limit, s.limits = 0, ""
 	}
 	g.keepInside()
 }
@@ -172,14 +172,14 @@ func (g *geofences) keepInside() {
 	g.keep(inside)
 }
 
-// limit is the lowest of the fences that the vehicle is in, km/h; 0: none.
-func (g *geofences) limit() (lowest float64) {
+// limit is the lowest of the fences that the vehicle is in, km/h, and whose it is; 0: none.
+func (g *geofences) limit() (lowest float64, name string) {
 	for i, p := range g.at {
 		if limit := g.fences.fences[i].limit; p.inside && limit > 0 && (lowest == 0 || limit < lowest) {
-			lowest = limit
+			lowest, name = limit, g.fences.fences[i].name
 		}
 	}
-	return lowest
+	return lowest, name
 }
 
 // look compares a fix with one fence.

@@ -257,6 +257,9 @@ func TestCrossingData(t *testing.T) {
 	if len(events) != 2 || events[1].Type != "overspeed" { // the limit of the fence is broken, too
 		t.Fatalf("%+v", events)
 	}
+	if d := events[1].Data.(overspeedData); d.Fence != "Depot" || d.Limit != 30 {
+		t.Errorf("%+v", d)
+	}
 	e := r.Placed(events[0])
 	want := Crossing{Name: "Depot", ID: "d1", SettledS: 2, DepthM: 25, ThresholdM: 15, HDOP: 1.5}
 	if e.Type != "geofence_entered" || e.Severity != telemetry.Info || e.Data != want || e.At != r.at-2*time.Second {

@@ -20,6 +20,7 @@ type overspeed struct {
 type overspeedData struct {
 	EventID  string  `json:"event_id"`
 	Limit    float64 `json:"limit_kmh"`
+	Fence    string  `json:"geofence,omitempty"` // whose limit it is
 	Peak     float64 `json:"peak_kmh"`
 	Duration float64 `json:"duration_s"`
 	Source   string  `json:"speed_source"`
@@ -71,7 +72,7 @@ func (o *overspeed) reading(s *situation, _ telemetry.Reading) {
 			t, _ = s.motion.of("receiver")
 		}
 		o.began = o.since
-		o.begun = overspeedData{newEventID(), limit, o.peak, seconds(v.at - o.began), t.source, rounded(t.rate(), 1)}
+		o.begun = overspeedData{newEventID(), limit, s.limits, o.peak, seconds(v.at - o.began), t.source, rounded(t.rate(), 1)}
 		s.report(telemetry.Event{Type: "overspeed", Severity: telemetry.Warning, At: v.at, Data: o.begun})
 	}
 }

@@ -17,6 +17,7 @@ type situation struct {
 	unseen bool          // parked, but nobody saw it stand
 	spoke  bool          // the car has told its engine's or its wheels' speed
 	limit  float64       // km/h that the place allows; 0: it has none of its own
+	limits string        // the name of that place
 	motion motion
 	events []telemetry.Event
 	wanted []wanted // events that the readings around them are to follow
