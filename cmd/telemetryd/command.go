@@ -86,15 +86,7 @@ func (c *signCommand) Run(s streams) error {
 
 type sendCommand struct {
 	asked
-	Broker       string   `default:"mqtt://127.0.0.1:1883" placeholder:"URL" help:"mqtt://, mqtts://, ws:// or wss://."`
-	TopicPrefix  string   `default:"vehicles" placeholder:"PREFIX" help:"First segment of the topics."`
-	Username     string   `placeholder:"NAME" help:"User at the broker."`
-	PasswordFile string   `placeholder:"FILE" help:"File that holds the password at the broker."`
-	CAFile       string   `name:"ca-file" placeholder:"FILE" help:"CA certificates that sign the broker's, PEM. Default: the system's."`
-	CertFile     string   `placeholder:"FILE" help:"Our certificate for the broker, PEM."`
-	KeyFile      string   `placeholder:"FILE" help:"Its key, PEM."`
-	ServerName   string   `placeholder:"NAME" help:"Name that TLS asks for and verifies, where the broker's URL has another one."`
-	ALPN         []string `name:"alpn" placeholder:"NAME,..." help:"Protocols that TLS offers."`
+	brokerFlags
 }
 
 const (
@@ -109,16 +101,9 @@ const (
 
 // Run sends a command and waits for what becomes of it.
 func (c *sendCommand) Run(ctx context.Context, s streams) error {
-	broker, err := publish.ParseBroker(c.Broker)
-	credentials := publish.Credentials{Username: c.Username, PasswordFile: c.PasswordFile, CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile, ServerName: c.ServerName, ALPN: c.ALPN}
-	switch {
-	case err != nil:
-		return &usageError{fmt.Errorf("--broker: %w", err)}
-	case !prefixPattern.MatchString(c.TopicPrefix):
-		return &usageError{fmt.Errorf("--topic-prefix: %q is not allowed; allowed: 1 to 128 characters without # and +", c.TopicPrefix)}
-	}
-	if err := credentials.Check(); err != nil {
-		return &usageError{err}
+	broker, credentials, err := c.judge()
+	if err != nil {
+		return err
 	}
 	id, payload, err := c.request(time.Now())
 	if err != nil {

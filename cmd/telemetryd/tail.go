@@ -18,18 +18,10 @@ import (
 )
 
 type tailCommand struct {
-	VehicleID    string        `required:"" placeholder:"ID" help:"The vehicle to follow."`
-	Broker       string        `default:"mqtt://127.0.0.1:1883" placeholder:"URL" help:"mqtt://, mqtts://, ws:// or wss://."`
-	TopicPrefix  string        `default:"vehicles" placeholder:"PREFIX" help:"First segment of the topics."`
-	Username     string        `placeholder:"NAME" help:"User at the broker."`
-	PasswordFile string        `placeholder:"FILE" help:"File that holds the password at the broker."`
-	CAFile       string        `name:"ca-file" placeholder:"FILE" help:"CA certificates that sign the broker's, PEM. Default: the system's."`
-	CertFile     string        `placeholder:"FILE" help:"Our certificate for the broker, PEM."`
-	KeyFile      string        `placeholder:"FILE" help:"Its key, PEM."`
-	ServerName   string        `placeholder:"NAME" help:"Name that TLS asks for and verifies, where the broker's URL has another one."`
-	ALPN         []string      `name:"alpn" placeholder:"NAME,..." help:"Protocols that TLS offers."`
-	Verify       bool          `help:"Check that nothing is missing; what is found is told at the end, with exit status 1 if something is."`
-	For          time.Duration `placeholder:"DURATION" help:"End by itself after this long."`
+	VehicleID string `required:"" placeholder:"ID" help:"The vehicle to follow."`
+	brokerFlags
+	Verify bool          `help:"Check that nothing is missing; what is found is told at the end, with exit status 1 if something is."`
+	For    time.Duration `placeholder:"DURATION" help:"End by itself after this long."`
 }
 
 // tail shows messages: a live table in a terminal, else JSON, a sample, event or status a
@@ -46,18 +38,12 @@ type tail struct {
 
 // Run follows a vehicle from any machine.
 func (c *tailCommand) Run(ctx context.Context, s streams) error {
-	broker, err := publish.ParseBroker(c.Broker)
-	credentials := publish.Credentials{Username: c.Username, PasswordFile: c.PasswordFile, CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile, ServerName: c.ServerName, ALPN: c.ALPN}
-	switch {
-	case err != nil:
-		return &usageError{fmt.Errorf("--broker: %w", err)}
-	case !idPattern.MatchString(c.VehicleID):
+	if !idPattern.MatchString(c.VehicleID) {
 		return badVehicleID(c.VehicleID)
-	case !prefixPattern.MatchString(c.TopicPrefix):
-		return &usageError{fmt.Errorf("--topic-prefix: %q is not allowed; allowed: 1 to 128 characters without # and +", c.TopicPrefix)}
 	}
-	if err := credentials.Check(); err != nil {
-		return &usageError{err}
+	broker, credentials, err := c.judge()
+	if err != nil {
+		return err
 	}
 	if c.For > 0 {
 		var stop context.CancelFunc
