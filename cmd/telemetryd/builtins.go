@@ -19,7 +19,10 @@ import (
 func builtins(state func() telemetry.Status, car map[string]command.Builtin) map[string]command.Builtin {
 	all := map[string]command.Builtin{
 		"status": func(_ context.Context, args map[string]string) (any, error) {
-			return state(), onlyArguments(args)
+			if err := onlyArguments(args); err != nil {
+				return nil, err
+			}
+			return state(), nil
 		},
 	}
 	maps.Copy(all, car)

@@ -190,7 +190,7 @@ func (w *awaited) message(_ string, payload []byte, _ bool) {
 		w.err = fmt.Errorf("failed: %s", reason)
 	}
 	w.done = true
-	if state != command.Refused && len(r.Output) > 0 {
+	if state != command.Refused && len(r.Output) > 0 && (state == command.Done || string(r.Output) != "{}") {
 		fmt.Fprintf(w.out, "%s\n", r.Output)
 	}
 	w.answered()
