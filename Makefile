@@ -18,9 +18,10 @@ help: ## Tell what can be made
 run: build ## Run the demo: virtual vehicle, embedded broker, samples as they arrive (needs Go only)
 	@bin/telemetryd demo
 
+# Packages wait for other processes most of the time: three at once keep two processors busy.
 test: deps ## Run every test with the race detector; installs what the tests need
 	go vet ./...
-	go test -race -timeout 8m ./...
+	go test -race -p 3 -timeout 8m ./...
 	$(MAKE) --no-print-directory fuzz
 
 # RUNLEVEL=1 keeps packages from starting their services.
