@@ -1,9 +1,6 @@
 package main
 
 import (
-	"encoding/json"
-	"errors"
-	"io/fs"
 	"log/slog"
 	"maps"
 	"path/filepath"
@@ -100,11 +97,7 @@ func openDiscovery(o options, latest *telemetry.Latest, log *slog.Logger) *disco
 	for _, own := range o.own {
 		d.device.Own = append(d.device.Own, own.Signal)
 	}
-	b, err := telemetry.LoadKept(d.path)
-	if err == nil {
-		err = json.Unmarshal(b, &d.known)
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := loadKept(d.path, &d.known); err != nil {
 		log.Warn("what Home Assistant knows of this vehicle is forgotten; it is learned anew", "error", err)
 	}
 	return d
@@ -126,10 +119,7 @@ func (d *discovery) message([]byte) []byte {
 		return message
 	}
 	d.known = knownEntities{signals, all}
-	b, err := json.Marshal(d.known)
-	if err == nil {
-		err = telemetry.SaveKept(d.path, b)
-	}
+	err := saveKept(d.path, d.known)
 	if d.saved = err == nil; err != nil {
 		d.log.Debug("what Home Assistant knows of this vehicle cannot be kept", "error", err) // the buffer's own condition tells of the disk
 	}

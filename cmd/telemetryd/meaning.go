@@ -21,14 +21,16 @@ func openMeaning(o options, clock *telemetry.Clock, health *status.Health, log *
 	c.Parked.Already, c.Parked.Since, c.Parked.Spoke = wasParked(o.stateDir, log)
 	trips, keepTrip := openTrips(o.trips, o.stateDir, clock, health, log)
 	c.Trips = trips
+	keepInside := func(context.Context) {}
 	if o.fences != nil {
 		log.Info("geofences are watched", "fences", o.fences.Len())
-		c.Inside, c.KeepInside = openInside(o.stateDir, log)
+		c.Inside, c.KeepInside, keepInside = openInside(o.stateDir, log)
 	}
 	d = drive.New(c)
 	return d, func(ctx context.Context) {
 		var keeping sync.WaitGroup
 		keeping.Go(func() { keepTrip(ctx) })
+		keeping.Go(func() { keepInside(ctx) })
 		keeping.Go(func() { keepParked(ctx, o.stateDir, c.Parked.Already, d.Mode(), health) })
 		keeping.Wait()
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -47,24 +48,30 @@ type insideFile struct {
 	Inside []string `json:"inside"`
 }
 
-// openInside returns the fences that the vehicle was in, and how they are kept.
-func openInside(stateDir string, log *slog.Logger) (inside []string, keep func([]string)) {
+// openInside returns the fences that the vehicle was in, how to tell those that it is in
+// now, and what keeps them until its context ends.
+func openInside(stateDir string, log *slog.Logger) (inside []string, tell func([]string), keep func(ctx context.Context)) {
 	path := filepath.Join(stateDir, "geofences")
 	var f insideFile
-	b, err := telemetry.LoadKept(path)
-	if err == nil {
-		err = json.Unmarshal(b, &f)
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := loadKept(path, &f); err != nil {
 		log.Warn("which geofences the vehicle was in is not known: those that it is in now are told as first seen", "error", err)
 	}
-	return f.Inside, func(inside []string) {
-		b, err := json.Marshal(insideFile{inside})
-		if err == nil {
-			err = telemetry.SaveKept(path, b)
-		}
-		if err != nil {
+	state, failing := newNewest(), false
+	save := func() (saved bool) {
+		err := telemetry.SaveKept(path, state.get())
+		if err != nil && !failing {
 			log.Warn("which geofences the vehicle is in could not be kept: a restart may tell them again", "error", err)
 		}
+		failing = err != nil
+		return !failing
 	}
+	tell = func(inside []string) {
+		b, err := json.Marshal(insideFile{inside})
+		if err != nil {
+			log.Error("geofences are not kept", "error", err) // a mistake in this program
+			return
+		}
+		state.set(b)
+	}
+	return f.Inside, tell, func(ctx context.Context) { keepSaved(ctx, state.changed, save) }
 }

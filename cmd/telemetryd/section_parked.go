@@ -3,10 +3,8 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"path/filepath"
 	"time"
@@ -159,15 +157,8 @@ type keptParked struct {
 // that is started again and again must not wake the car each time. Another boot has a reason:
 // somebody gave the computer power.
 func wasParked(stateDir string, log *slog.Logger) (parked bool, since time.Duration, spoke bool) {
-	b, err := telemetry.LoadKept(filepath.Join(stateDir, "parked"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, 0, false
-	}
 	var kept keptParked
-	if err == nil {
-		err = json.Unmarshal(b, &kept)
-	}
-	if err != nil {
+	if err := loadKept(filepath.Join(stateDir, "parked"), &kept); err != nil {
 		log.Warn("whether the vehicle was parked is not known; the car is asked once", "error", err)
 		return false, 0, false
 	}
@@ -185,12 +176,8 @@ func keepParked(ctx context.Context, stateDir string, was bool, mode *drive.Mode
 		var again <-chan time.Time
 		if parked != kept {
 			at, spoke := mode.Changed()
-			b, err := json.Marshal(keptParked{bootID(), parked, at.Milliseconds(), spoke})
-			if err == nil {
-				err = telemetry.SaveKept(filepath.Join(stateDir, "parked"), b)
-			}
-			if err != nil {
-				again = time.After(clockRetry)
+			if err := saveKept(filepath.Join(stateDir, "parked"), keptParked{bootID(), parked, at.Milliseconds(), spoke}); err != nil {
+				again = time.After(keptRetry)
 				health.Set("parked", telemetry.Condition{Code: "parked_not_kept", Severity: telemetry.Info,
 					Title:  fmt.Sprintf("Whether the vehicle is parked cannot be kept: %v", err),
 					Remedy: "is the disk full or read-only? A daemon that is started again asks the car once"})

@@ -98,9 +98,6 @@ func timedated(ctx context.Context) (synced bool, err error) {
 	return synced, nil
 }
 
-// clockRetry is when a disk that did not take what is known of the time is tried again.
-const clockRetry = 30 * time.Second
-
 // openClock makes the clock that goes on where the last run ended, and keep, which keeps
 // what it knows until ctx ends.
 func openClock(stateDir string, system *systemClock, health *status.Health, log *slog.Logger) (clock *telemetry.Clock, keep func(ctx context.Context)) {
@@ -120,23 +117,5 @@ func openClock(stateDir string, system *systemClock, health *status.Health, log 
 		health.Clear("clock", "What is known of the time is kept")
 		return true
 	}
-	return clock, func(ctx context.Context) {
-		var again <-chan time.Time
-		for {
-			select {
-			case <-clock.Changed():
-			case <-again:
-			case <-ctx.Done():
-				select {
-				case <-clock.Changed():
-					save()
-				default:
-				}
-				return
-			}
-			if again = nil; !save() {
-				again = time.After(clockRetry)
-			}
-		}
-	}
+	return clock, func(ctx context.Context) { keepSaved(ctx, clock.Changed(), save) }
 }

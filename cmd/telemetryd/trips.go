@@ -16,9 +16,6 @@ import (
 	"telemetryd/internal/telemetry"
 )
 
-// tripRetry is when a disk that did not take the trip under way is tried again.
-const tripRetry = 30 * time.Second
-
 // openTrips completes what trips are looked for with, and returns keep, which keeps the trip
 // under way until ctx ends.
 func openTrips(c drive.Trips, stateDir string, clock *telemetry.Clock, health *status.Health, log *slog.Logger) (_ drive.Trips, keep func(ctx context.Context)) {
@@ -40,16 +37,10 @@ func openTrips(c drive.Trips, stateDir string, clock *telemetry.Clock, health *s
 		now, quality := clock.Now()
 		return now, quality != telemetry.Unsynced
 	}
-	newest := make(chan []byte, 1)
-	c.Keep = func(state []byte) { // one goroutine calls it
-		select {
-		case <-newest:
-		default:
-		}
-		newest <- state
-	}
-	save := func(state []byte) (saved bool) {
-		if err := telemetry.SaveKept(path, state); err != nil {
+	state := newNewest()
+	c.Keep = state.set
+	save := func() (saved bool) {
+		if err := telemetry.SaveKept(path, state.get()); err != nil {
 			health.Set("trip", telemetry.Condition{Code: "trip_not_kept", Severity: telemetry.Warning,
 				Title:  fmt.Sprintf("The trip under way cannot be kept: %v", err),
 				Remedy: "is the disk full or read-only? After a power cut its figures are lost"})
@@ -58,24 +49,5 @@ func openTrips(c drive.Trips, stateDir string, clock *telemetry.Clock, health *s
 		health.Clear("trip", "The trip under way is kept")
 		return true
 	}
-	return c, func(ctx context.Context) {
-		var unsaved []byte
-		var again <-chan time.Time
-		for {
-			select {
-			case unsaved = <-newest:
-			case <-again:
-			case <-ctx.Done():
-				select {
-				case state := <-newest:
-					save(state)
-				default:
-				}
-				return
-			}
-			if again = nil; !save(unsaved) {
-				again = time.After(tripRetry)
-			}
-		}
-	}
+	return c, func(ctx context.Context) { keepSaved(ctx, state.changed, save) }
 }
