@@ -19,12 +19,10 @@ type wheels struct {
 
 // note takes the speed from a reading of the car.
 func (w *wheels) note(r telemetry.Reading) {
-	for _, f := range r.Fields {
-		if kmh, ok := f.Value.Float(); ok && f.Name == "vehicle_speed_kmh" {
-			w.mu.Lock()
-			w.kmh, w.at, w.known = kmh, r.Arrived, true
-			w.mu.Unlock()
-		}
+	if kmh, ok := r.Number("vehicle_speed_kmh"); ok {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.kmh, w.at, w.known = kmh, r.Arrived, true
 	}
 }
 

@@ -35,6 +35,7 @@ type Drive struct {
 	parts     []part
 	mode      Mode
 	trips     *trips
+	fences    *geofences // nil: none are watched
 	around    around
 	thin      thinner
 }
@@ -52,7 +53,8 @@ func New(c Config) *Drive {
 	d := &Drive{Config: c, situation: situation{values: map[string]value{}, privacy: newCurtain(c.Privacy)}, trips: newTrips(c.Trips)}
 	d.parts = append(d.parts, newParking(c.Parked, &d.mode), d.trips)
 	if c.Fences != nil { // before driving events, which ask for the limit
-		d.parts = append(d.parts, newGeofences(c.Fences, c.Inside, c.KeepInside))
+		d.fences = newGeofences(c.Fences, c.Inside, c.KeepInside)
+		d.parts = append(d.parts, d.fences)
 	}
 	d.parts = append(d.parts, c.Driving.parts()...)
 	if c.Driving.Readings {
@@ -69,10 +71,8 @@ func New(c Config) *Drive {
 // Close keeps what the next run goes on from. Observe and Pass are not called any more.
 func (d *Drive) Close() {
 	d.trips.keep(&d.situation)
-	for _, p := range d.parts {
-		if g, ok := p.(*geofences); ok {
-			g.keepInside()
-		}
+	if d.fences != nil {
+		d.fences.keepInside()
 	}
 }
 

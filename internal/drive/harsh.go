@@ -9,12 +9,12 @@ import (
 // harsh finds that the speed changes faster than it should, one way.
 type harsh struct {
 	manoeuvre
-	kind   string
-	sign   float64 // of the change that is looked for
-	most   float64 // m/s^2; more is not what it seems
-	source string
-	began  sample
-	place  *telemetry.Position
+	kind  string
+	sign  float64 // of the change that is looked for
+	most  float64 // m/s^2; more is not what it seems
+	track *track  // by which it began
+	began sample
+	place *telemetry.Position
 }
 
 // harshData is the data of harsh_braking and harsh_acceleration.
@@ -38,7 +38,7 @@ func (h *harsh) reading(s *situation, _ telemetry.Reading) {
 	if !ok || !t.grew {
 		return
 	}
-	if h.active && h.source != t.source {
+	if h.active && h.track != t {
 		h.active = false // the other source says what it was, if it goes on
 	}
 	w := t.window()
@@ -48,7 +48,7 @@ func (h *harsh) reading(s *situation, _ telemetry.Reading) {
 	x := h.sign * slope(w, func(p sample) float64 { return p.kmh / 3.6 })
 	begins, tell, over := h.take(s.now, x)
 	if begins {
-		h.began, h.source = h.turning(w, true), t.source
+		h.began, h.track = h.turning(w, true), t
 		h.place = s.position(h.began.at)
 	}
 	if tell {
@@ -62,9 +62,7 @@ func (h *harsh) reading(s *situation, _ telemetry.Reading) {
 
 func (h *harsh) pass(s *situation) {
 	if h.lost(s.now) {
-		if t, ok := s.motion.of(h.source); ok {
-			h.tell(s, t, t.samples[len(t.samples)-1])
-		}
+		h.tell(s, h.track, h.track.samples[len(h.track.samples)-1])
 	}
 }
 

@@ -46,21 +46,15 @@ const (
 func (m *motion) take(r telemetry.Reading) {
 	m.wheels.source, m.receiver.source = "wheels", "receiver"
 	m.wheels.grew, m.receiver.grew = false, false
-	fix := sample{at: r.Arrived, axis: r.Arrived, kmh: math.NaN(), heading: math.NaN()}
-	for _, f := range r.Fields {
-		x, ok := f.Value.Float()
-		switch {
-		case !ok:
-		case f.Name == "vehicle_speed_kmh":
-			m.wheels.add(sample{at: r.Arrived, axis: r.Arrived, kmh: x, heading: math.NaN()})
-		case f.Name == "gps_speed_kmh":
-			fix.kmh = x
-		case f.Name == "heading_deg":
-			fix.heading = x
-		}
+	if kmh, ok := r.Number("vehicle_speed_kmh"); ok {
+		m.wheels.add(sample{at: r.Arrived, axis: r.Arrived, kmh: kmh, heading: math.NaN()})
 	}
-	if !math.IsNaN(fix.kmh) {
-		m.receiver.addFix(fix, r.FixTime)
+	if kmh, ok := r.Number("gps_speed_kmh"); ok {
+		heading, told := r.Number("heading_deg")
+		if !told {
+			heading = math.NaN()
+		}
+		m.receiver.addFix(sample{at: r.Arrived, axis: r.Arrived, kmh: kmh, heading: heading}, r.FixTime)
 	}
 }
 
@@ -180,13 +174,4 @@ func (m *motion) speaking(now time.Duration) (t *track, ok bool) {
 	default:
 		return &m.receiver, receiver
 	}
-}
-
-// of is the track of a source; ok is false when it is empty.
-func (m *motion) of(source string) (t *track, ok bool) {
-	t = &m.wheels
-	if source == m.receiver.source {
-		t = &m.receiver
-	}
-	return t, len(t.samples) > 0
 }

@@ -44,19 +44,11 @@ const (
 )
 
 func (m *moved) reading(s *situation, r telemetry.Reading) {
-	var kmh float64
-	for _, f := range r.Fields {
-		x, ok := f.Value.Float()
-		switch {
-		case !ok:
-		case f.Name == "engine_speed_rpm" || f.Name == "vehicle_speed_kmh":
-			if x > 0 {
-				m.anchor = nil // somebody drives
-			}
-		case f.Name == "gps_speed_kmh":
-			kmh = x
-		}
+	rpm, _ := r.Number("engine_speed_rpm")
+	if wheels, _ := r.Number("vehicle_speed_kmh"); rpm > 0 || wheels > 0 {
+		m.anchor = nil // somebody drives
 	}
+	kmh, _ := r.Number("gps_speed_kmh")
 	if here := placeOf(r); here.known && m.anchor != nil {
 		m.fix(s, here, kmh)
 	}

@@ -33,17 +33,8 @@ const (
 
 // take notes a fix.
 func (m *movement) take(r telemetry.Reading) {
-	var kmh, hdop float64
-	for _, f := range r.Fields {
-		x, ok := f.Value.Float()
-		switch {
-		case !ok:
-		case f.Name == "gps_speed_kmh":
-			kmh = x
-		case f.Name == "hdop":
-			hdop = x
-		}
-	}
+	kmh, _ := r.Number("gps_speed_kmh")
+	hdop, _ := r.Number("hdop")
 	here := placeOf(r)
 	if !here.known || hdop > goodHDOP {
 		return

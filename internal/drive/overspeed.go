@@ -67,9 +67,9 @@ func (o *overspeed) reading(s *situation, _ telemetry.Reading) {
 	o.peak = max(o.peak, v.kmh)
 	begins, _ := o.take(v.at, is, !is)
 	if begins {
-		t, _ := s.motion.of("wheels")
+		t := &s.motion.wheels
 		if v.receiver {
-			t, _ = s.motion.of("receiver")
+			t = &s.motion.receiver
 		}
 		o.began = o.since
 		o.begun = overspeedData{newEventID(), limit, s.limits, o.peak, seconds(v.at - o.began), t.source, rounded(t.rate(), 1)}

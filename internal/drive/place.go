@@ -4,6 +4,8 @@ import (
 	"math"
 	"time"
 
+	"github.com/paulmach/orb"
+
 	"telemetryd/internal/telemetry"
 )
 
@@ -15,20 +17,10 @@ type place struct {
 }
 
 // placeOf is the place that a reading tells; not known where it tells none.
-func placeOf(r telemetry.Reading) (p place) {
-	found := 0
-	for _, f := range r.Fields {
-		x, number := f.Value.Float()
-		switch {
-		case !number:
-		case f.Name == "latitude":
-			p.latitude, found = x, found+1
-		case f.Name == "longitude":
-			p.longitude, found = x, found+1
-		}
-	}
-	p.known = found == 2
-	return p
+func placeOf(r telemetry.Reading) place {
+	latitude, there := r.Number("latitude")
+	longitude, ok := r.Number("longitude")
+	return place{latitude, longitude, there && ok}
 }
 
 // place is the last true one.
@@ -47,18 +39,9 @@ func (s *situation) place() place {
 // metres is how far apart two places are, for distances up to some kilometres: on the
 // WGS 84 ellipsoid's radii of curvature at the latitude in the middle.
 func metres(a, b place) float64 {
-	const (
-		radius     = 6378137.0 // m, at the equator
-		flatness   = 0.00669437999014
-		perDegree  = math.Pi / 180
-		wholeRound = 360
-	)
-	sin, cos := math.Sincos((a.latitude + b.latitude) / 2 * perDegree)
-	w := 1 - flatness*sin*sin
-	normal := radius / math.Sqrt(w)
-	meridian := normal * (1 - flatness) / w
-	east := math.Remainder(b.longitude-a.longitude, wholeRound)
-	return math.Hypot((b.latitude-a.latitude)*perDegree*meridian, east*perDegree*normal*cos)
+	p := planeAt(orb.Point{a.longitude, (a.latitude + b.latitude) / 2})
+	const wholeRound = 360
+	return math.Hypot((b.latitude-a.latitude)*p.north, math.Remainder(b.longitude-a.longitude, wholeRound)*p.east)
 }
 
 // wheelsTell reports whether the car tells its speed at present.

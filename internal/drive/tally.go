@@ -256,10 +256,8 @@ func (t *tally) jump(s *situation, d time.Duration) float64 {
 
 // byPlace adds the way by positions, of a receiver that tells no speed.
 func (t *tally) byPlace(s *situation, r telemetry.Reading) {
-	for _, f := range r.Fields {
-		if f.Name == "gps_speed_kmh" {
-			return
-		}
+	if _, ok := r.Number("gps_speed_kmh"); ok {
+		return
 	}
 	if _, _, ok := s.number("gps_speed_kmh", fixLimit); ok {
 		return // one that tells it in most of its fixes

@@ -82,19 +82,11 @@ func (g *guard) judge(r *telemetry.Reading) Reason {
 // placeOf takes a fix's place and, if it tells, its speed in km/h.
 func placeOf(r *telemetry.Reading) (p place, speed value, ok bool) {
 	p.at = r.FixTime
-	found := 0
-	for _, f := range r.Fields {
-		switch x, number := f.Value.Float(); {
-		case !number:
-		case f.Name == "latitude":
-			p.latitude, found = x, found+1
-		case f.Name == "longitude":
-			p.longitude, found = x, found+1
-		case f.Name == "gps_speed_kmh":
-			speed = value{x, true}
-		}
-	}
-	return p, speed, found == 2
+	var there bool
+	p.latitude, there = r.Number("latitude")
+	p.longitude, ok = r.Number("longitude")
+	speed.x, speed.ok = r.Number("gps_speed_kmh")
+	return p, speed, there && ok
 }
 
 func (p place) same(q place) bool { return p.latitude == q.latitude && p.longitude == q.longitude }

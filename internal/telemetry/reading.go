@@ -120,6 +120,16 @@ type Reading struct {
 	Fields  []Field
 }
 
+// Number is the number under name; ok is false where there is none.
+func (r Reading) Number(name string) (x float64, ok bool) {
+	for _, f := range r.Fields {
+		if f.Name == name {
+			return f.Value.Float()
+		}
+	}
+	return 0, false
+}
+
 // Add appends the number x under name with the decimals of the signal table.
 // A number that is not finite or not within the table's range is refused: Add
 // returns false.
