@@ -1,9 +1,7 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -174,16 +172,7 @@ func (a answers) count() map[string]int {
 // order runs `telemetryd command`.
 func order(t testing.TB, m *mosquitto, args ...string) (out, said string, status int) {
 	t.Helper()
-	cmd := exec.Command("telemetryd", append([]string{"command", "--vehicle-id", "van-1", "--broker", "mqtt://" + m.address()}, args...)...)
-	var o, e bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &o, &e
-	err := cmd.Run()
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-		status = exit.ExitCode()
-	} else if err != nil {
-		t.Fatal(err)
-	}
-	return o.String(), e.String(), status
+	return ask(t, m, "command", args...)
 }
 
 // telemetryd command tells by its exit status, and in words, what became of a command.

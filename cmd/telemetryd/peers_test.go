@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -269,4 +270,19 @@ func startVehicle(t testing.TB, args ...string) vehicle {
 		}
 	}
 	return v
+}
+
+// ask runs one of the commands that speak with a vehicle over a broker, to its end.
+func ask(t testing.TB, m *mosquitto, command string, args ...string) (out, said string, status int) {
+	t.Helper()
+	cmd := exec.Command("telemetryd", append([]string{command, "--vehicle-id", "van-1", "--broker", "mqtt://" + m.address()}, args...)...)
+	var o, e bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &o, &e
+	err := cmd.Run()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		status = exit.ExitCode()
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	return o.String(), e.String(), status
 }

@@ -19,16 +19,7 @@ import (
 // follow runs telemetryd tail and returns what it printed and its exit status.
 func follow(t *testing.T, m *mosquitto, args ...string) (out, said string, status int) {
 	t.Helper()
-	cmd := exec.Command("telemetryd", append([]string{"tail", "--vehicle-id", "van-1", "--broker", "mqtt://" + m.address()}, args...)...)
-	var o, e bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &o, &e
-	err := cmd.Run()
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-		status = exit.ExitCode()
-	} else if err != nil {
-		t.Fatal(err)
-	}
-	return o.String(), e.String(), status
+	return ask(t, m, "tail", args...)
 }
 
 // What a daemon publishes, in whatever form, comes out as JSON lines and is complete, over
@@ -76,10 +67,7 @@ func TestTailFindsLoss(t *testing.T) {
 	m := newMosquitto(t)
 	publish := func(topic, payload string, more ...string) {
 		t.Helper()
-		args := append([]string{"-h", "127.0.0.1", "-p", fmt.Sprint(m.port), "-q", "1", "-t", "vehicles/van-1/" + topic, "-m", payload}, more...)
-		if b, err := exec.Command("mosquitto_pub", args...).CombinedOutput(); err != nil {
-			t.Fatalf("%v: %s", err, b)
-		}
+		pub(t, m, "vehicles/van-1/"+topic, payload, append(more, "-q", "1")...)
 	}
 	if _, said, status := follow(t, m, "--verify", "--for", "1s"); status != 1 || !strings.Contains(said, "nothing arrived") {
 		t.Errorf("of nothing: status %d: %s", status, said)
@@ -160,10 +148,7 @@ func TestTailComesLate(t *testing.T) {
 	m := newMosquitto(t)
 	publish := func(topic, payload string, more ...string) {
 		t.Helper()
-		args := append([]string{"-h", "127.0.0.1", "-p", fmt.Sprint(m.port), "-q", "1", "-t", "vehicles/van-1/" + topic, "-m", payload}, more...)
-		if b, err := exec.Command("mosquitto_pub", args...).CombinedOutput(); err != nil {
-			t.Fatalf("%v: %s", err, b)
-		}
+		pub(t, m, "vehicles/van-1/"+topic, payload, append(more, "-q", "1")...)
 	}
 	publish("status", `{"vehicle_id":"van-1","stream_id":"s","state":"online","last_seq":10}`, "-r")
 	publish("latest", `{"t":"2026-11-25T09:00:00.000Z","vehicle_speed_kmh":99}`, "-r")

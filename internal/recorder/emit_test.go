@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -49,18 +48,9 @@ func emitting(t *testing.T, s *numbering, limit int, body func(t *testing.T, r *
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s.store = &store{began: time.Now()}
-		r := New(Config{VehicleID: "van-1", Clock: ofTest(s.store), Store: s, Meaning: placed{}, Interval: 5 * time.Second, Limit: limit, Health: s.store, Log: slog.New(slog.DiscardHandler),
-			Happened: func(e telemetry.Event, message []byte) { told = append(told, e.Type+" "+string(message)) }})
-		ctx, cancel := context.WithCancel(t.Context())
-		var running sync.WaitGroup
-		running.Go(func() { r.Run(ctx) })
-		stop := func() {
-			synctest.Wait()
-			cancel()
-			running.Wait()
-		}
-		body(t, r, stop)
-		stop()
+		running(t, New(Config{VehicleID: "van-1", Clock: ofTest(s.store), Store: s, Meaning: placed{}, Interval: 5 * time.Second, Limit: limit, Health: s.store, Log: slog.New(slog.DiscardHandler),
+			Happened: func(e telemetry.Event, message []byte) { told = append(told, e.Type+" "+string(message)) }}),
+			func(r *Recorder, stop func()) { body(t, r, stop) })
 	})
 	return told
 }

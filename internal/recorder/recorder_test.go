@@ -65,18 +65,23 @@ func recordingFew(t *testing.T, few func() bool, body func(r *Recorder, s *store
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := &store{began: time.Now()}
-		r := New(Config{VehicleID: "van-1", Clock: ofTest(s), Store: s, Interval: 5 * time.Second, Few: few, Health: s, Log: slog.New(slog.DiscardHandler)})
-		ctx, cancel := context.WithCancel(t.Context())
-		var running sync.WaitGroup
-		running.Go(func() { r.Run(ctx) })
-		stop := func() {
-			synctest.Wait()
-			cancel()
-			running.Wait()
-		}
-		body(r, s, stop)
-		stop()
+		running(t, New(Config{VehicleID: "van-1", Clock: ofTest(s), Store: s, Interval: 5 * time.Second, Few: few, Health: s, Log: slog.New(slog.DiscardHandler)}),
+			func(r *Recorder, stop func()) { body(r, s, stop) })
 	})
+}
+
+// running runs a recorder in a bubble. stop lets it take what was delivered and ends it.
+func running(t *testing.T, r *Recorder, body func(r *Recorder, stop func())) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var done sync.WaitGroup
+	done.Go(func() { r.Run(ctx) })
+	stop := func() {
+		synctest.Wait()
+		cancel()
+		done.Wait()
+	}
+	body(r, stop)
+	stop()
 }
 
 func ofTest(s *store) *telemetry.Clock {

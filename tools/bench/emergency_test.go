@@ -11,8 +11,6 @@ import (
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
-
-	"telemetryd/internal/modem"
 )
 
 const (
@@ -26,7 +24,7 @@ const (
 
 // caller is one vehicle that calls for help behind a link of its own.
 type caller struct {
-	id, link, broker string
+	behindLink
 
 	mu       sync.Mutex
 	arrived  map[string]time.Time // emergencies, by their note
@@ -38,25 +36,10 @@ type caller struct {
 // links at once, each with its own buffer.
 func TestEmergency(t *testing.T) {
 	port := freePort(t)
-	addresses := []string{"127.0.0.1"}
+	ways, addresses := links(t, port)
 	var callers []*caller
-	for i, kilobytes := range []int{64, 256} {
-		l := mobile
-		l.Queue = kilobytes << 10
-		proxy, err := modem.NewProxy(fmt.Sprintf("127.0.0.1:%d", port), l)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(proxy.Close)
-		callers = append(callers, &caller{id: fmt.Sprintf("proxy-%d", i), link: fmt.Sprintf("proxy, %d KiB", kilobytes), broker: "mqtt://" + proxy.Address})
-		mirror, err := modem.NewMirror(byte(i), uint16(port), l)
-		if err != nil {
-			t.Logf("LEFT OUT: the kernel's own TCP over a link of %d KiB: %v; it needs root, or a user namespace (unshare --net --map-root-user)", kilobytes, err)
-			continue
-		}
-		t.Cleanup(mirror.Close)
-		addresses = append(addresses, mirror.Near.String())
-		callers = append(callers, &caller{id: fmt.Sprintf("device-%d", i), link: fmt.Sprintf("device, %d KiB", kilobytes), broker: fmt.Sprintf("mqtt://%s:%d", mirror.Far, port)})
+	for _, way := range ways {
+		callers = append(callers, &caller{behindLink: way})
 	}
 	broker(t, port, addresses...)
 	byID := map[string]*caller{}

@@ -30,8 +30,7 @@ var mobile = modem.Link{Rate: 125_000, RoundTrip: 100 * time.Millisecond}
 
 // vehicle is one publisher behind a link of its own.
 type vehicle struct {
-	id, link, broker string
-	dropped          func() int64
+	behindLink
 
 	mu       sync.Mutex
 	appended map[string]time.Time // live batches, by stream and seq
@@ -132,25 +131,10 @@ func TestLive(t *testing.T) {
 		size /= 20 // more than a minute takes
 	}
 	port := freePort(t)
-	addresses := []string{"127.0.0.1"}
+	ways, addresses := links(t, port)
 	var vehicles []*vehicle
-	for i, kilobytes := range []int{64, 256} {
-		l := mobile
-		l.Queue = kilobytes << 10
-		proxy, err := modem.NewProxy(fmt.Sprintf("127.0.0.1:%d", port), l)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(proxy.Close)
-		vehicles = append(vehicles, &vehicle{id: fmt.Sprintf("proxy-%d", i), link: fmt.Sprintf("proxy, %d KiB", kilobytes), broker: "mqtt://" + proxy.Address, dropped: func() int64 { return 0 }})
-		mirror, err := modem.NewMirror(byte(i), uint16(port), l)
-		if err != nil {
-			t.Logf("LEFT OUT: the kernel's own TCP over a link of %d KiB: %v; it needs root, or a user namespace (unshare --net --map-root-user)", kilobytes, err)
-			continue
-		}
-		t.Cleanup(mirror.Close)
-		addresses = append(addresses, mirror.Near.String())
-		vehicles = append(vehicles, &vehicle{id: fmt.Sprintf("device-%d", i), link: fmt.Sprintf("device, %d KiB", kilobytes), broker: fmt.Sprintf("mqtt://%s:%d", mirror.Far, port), dropped: mirror.Dropped})
+	for _, way := range ways {
+		vehicles = append(vehicles, &vehicle{behindLink: way})
 	}
 	broker(t, port, addresses...)
 	byID := map[string]*vehicle{}

@@ -17,6 +17,7 @@ import (
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 	"golang.org/x/sys/unix"
 
+	"telemetryd/internal/modem"
 	"telemetryd/internal/spool"
 	"telemetryd/internal/telemetry"
 )
@@ -202,4 +203,36 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	case <-ctx.Done():
 		return false
 	}
+}
+
+// behindLink is the way to the broker over a mobile link of one's own.
+type behindLink struct {
+	id, link, broker string       // link is its name, for tables
+	dropped          func() int64 // packets
+}
+
+// links makes four of them to a broker on a port: with a queue of 64 and of 256 KiB, through
+// a proxy and over the kernel's own TCP. addresses are those that the broker has to listen at.
+func links(t *testing.T, port int) (all []behindLink, addresses []string) {
+	t.Helper()
+	addresses = []string{"127.0.0.1"}
+	for i, kilobytes := range []int{64, 256} {
+		l := mobile
+		l.Queue = kilobytes << 10
+		proxy, err := modem.NewProxy(fmt.Sprintf("127.0.0.1:%d", port), l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(proxy.Close)
+		all = append(all, behindLink{fmt.Sprintf("proxy-%d", i), fmt.Sprintf("proxy, %d KiB", kilobytes), "mqtt://" + proxy.Address, func() int64 { return 0 }})
+		mirror, err := modem.NewMirror(byte(i), uint16(port), l)
+		if err != nil {
+			t.Logf("LEFT OUT: the kernel's own TCP over a link of %d KiB: %v; it needs root, or a user namespace (unshare --net --map-root-user)", kilobytes, err)
+			continue
+		}
+		t.Cleanup(mirror.Close)
+		addresses = append(addresses, mirror.Near.String())
+		all = append(all, behindLink{fmt.Sprintf("device-%d", i), fmt.Sprintf("device, %d KiB", kilobytes), fmt.Sprintf("mqtt://%s:%d", mirror.Far, port), mirror.Dropped})
+	}
+	return all, addresses
 }
